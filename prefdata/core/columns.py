@@ -1,0 +1,274 @@
+"""Columns by name: what a method or a predicate may read of a prompt, a response or a pair, and the SQL behind it.
+
+    pair       pair_id, prompt_id, source, strategy; a_ and b_ (chosen_ and rejected_ once labelled) + id, text, chars,
+               model, strategy, role; the prompt's; p_a, p_tie, winner, margin, confidence, votes of the newest labels;
+               every signal of the pair by name, of its responses with the side's prefix, of its prompt with prompt_
+    response   response_id, prompt_id, text, chars, model, sample, strategy, role, source, score; the prompt's; signals
+    prompt     prompt_id, source; signals
+    prompt's   prompt (last message), messages (JSON text), prompt_chars, meta (JSON text), twin
+
+Which labels and signals: those of the run's own steps, else the newest in the store (`Keys`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from prefdata.core.errors import PrefdataError, UnknownName
+from prefdata.core.store import Store
+
+CHUNK = 50_000
+LABEL = ("p_a", "p_tie", "winner", "margin", "confidence", "votes")
+_PROMPT = {
+    "prompt": "json_extract_string(pr.messages, '$[#-1].content')",
+    "messages": "pr.messages::VARCHAR",
+    "prompt_chars": "pr.chars",
+    "meta": "pr.meta::VARCHAR",
+    "twin": "pr.twin",
+    "plain": "pr.plain",
+    "prompt_source": "pr.source",
+}
+_RESPONSE = ("id", "text", "chars", "model", "strategy", "role", "finish", "tokens_out")
+_OWN = {
+    "pair": {"pair_id": "p.id", "prompt_id": "p.prompt_id", "source": "p.source", "strategy": "p.strategy"},
+    "response": {
+        "response_id": "r.id",
+        "prompt_id": "r.prompt_id",
+        "sample": "r.sample",
+        "source": "r.source",
+        "score": "sc.score",
+        **{name: f"r.{name}" for name in _RESPONSE if name != "id"},
+    },
+    "prompt": {"prompt_id": "pr.id", "source": "pr.source"},
+}
+_TEXTS = ("text", "prompt", "messages", "a_text", "b_text", "chosen_text", "rejected_text")
+SCORES = """(SELECT subject, avg(score) AS score FROM (
+    SELECT subject, annotator_id, avg(score) AS score FROM live_annotations
+    WHERE kind = 'response' AND score IS NOT NULL GROUP BY 1, 2) GROUP BY subject)"""
+"""Mean over annotators of each annotator's mean score of a response."""
+
+
+@dataclass
+class Keys:
+    """Which step's results stand behind a name."""
+
+    labels: str | None = None
+    signals: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """name -> (key, kind of subject)"""
+    filters: list[str] = field(default_factory=list)
+    sources: tuple[str, ...] = ()
+    """Only rows of these sources; empty: all."""
+
+    @classmethod
+    def newest(cls, store: Store) -> Keys:
+        keys = cls()
+        for key, shelf, gives, kind in store.rows(
+            "SELECT key, shelf, gives, params->>'$.subject' FROM steps WHERE shelf IN ('aggregate', 'signals') ORDER BY used"
+        ):
+            if shelf == "aggregate":
+                keys.labels = key
+            else:
+                keys.signals |= {name: (key, kind) for name in json.loads(gives or "[]")}
+        return keys
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A SELECT under construction: one row per subject, `id` and `row` first."""
+
+    sql: str
+    reads: Mapping[str, str]
+    """Names that other steps computed -> the key they came from; part of the reading step's key."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Unready(PrefdataError):
+    """A column that some step must compute first."""
+
+
+def relation(subject: str, names: Iterable[str], keys: Keys) -> Relation:
+    """The SELECT that gives `names` for every subject in `keys.sources` that the filters so far have kept."""
+    build = _Build(subject, keys)
+    selected = [f"{build.expression(name)} AS {quoted(name)}" for name in dict.fromkeys(names)]
+    return build.finish(selected)
+
+
+def known_names(subject: str, keys: Keys) -> list[str]:
+    """Every column name that `relation` would accept now."""
+    names = [*_OWN[subject], *_PROMPT]
+    if subject == "pair":
+        names += [f"{side}_{name}" for side in ("a", "b", "chosen", "rejected") for name in _RESPONSE] + list(LABEL)
+        names += [f"{side}_{n}" for n, (_, k) in keys.signals.items() if k == "response" for side in ("a", "b", "chosen", "rejected")]
+    names += [f"prompt_{n}" for n, (_, k) in keys.signals.items() if k == "prompt"]
+    return sorted({*names, *(n for n, (_, k) in keys.signals.items() if k == subject)})
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+class _Build:
+    def __init__(self, subject: str, keys: Keys) -> None:
+        self.subject, self.keys = subject, keys
+        self.joins: dict[str, str] = {}
+        self.reads: dict[str, str] = {}
+        self.parameters: dict[str, Any] = {}
+
+    def expression(self, name: str) -> str:
+        if name in _OWN[self.subject]:
+            if name == "score":
+                self.joins["sc"] = f"LEFT JOIN {SCORES} sc ON sc.subject = r.id"
+            return _OWN[self.subject][name]
+        if name in _PROMPT:
+            return self._of_prompt(_PROMPT[name])
+        if self.subject == "pair":
+            found = self._of_pair(name)
+            if found:
+                return found
+        if name in self.keys.signals and self.keys.signals[name][1] == self.subject:
+            return self._signal(name, {"pair": "p.id", "response": "r.id", "prompt": "pr.id"}[self.subject])
+        bare = name.removeprefix("prompt_")
+        if bare != name and self.keys.signals.get(bare, ("", ""))[1] == "prompt":
+            self._of_prompt("")
+            return self._signal(bare, "pr.id")
+        raise UnknownName("column", name, known_names(self.subject, self.keys), f" of a {self.subject}")
+
+    def _of_prompt(self, expression: str) -> str:
+        own = {"pair": "p.prompt_id", "response": "r.prompt_id"}.get(self.subject)
+        if own:
+            self.joins.setdefault("pr", f"JOIN prompts pr ON pr.id = {own}")
+        return expression
+
+    def _of_pair(self, name: str) -> str | None:
+        if name in LABEL:
+            self._labels(name)
+            return f"l.{name}"
+        side, _, rest = name.partition("_")
+        if side in ("chosen", "rejected") and self._is_sided(rest):
+            self._labels(name)
+            first, second = self._of_pair(f"a_{rest}"), self._of_pair(f"b_{rest}")
+            wins, loses = (first, second) if side == "chosen" else (second, first)
+            return f"CASE l.winner WHEN 'a' THEN {wins} WHEN 'b' THEN {loses} END"
+        if side not in ("a", "b") or not self._is_sided(rest):
+            return None
+        if rest == "id":
+            return f"p.{side}"
+        if rest not in _RESPONSE:
+            return self._signal(rest, f"p.{side}", side)
+        self.joins.setdefault(f"r{side}", f"JOIN responses r{side} ON r{side}.id = p.{side}")
+        return f"r{side}.{rest}"
+
+    def _is_sided(self, rest: str) -> bool:
+        return rest in _RESPONSE or self.keys.signals.get(rest, ("", ""))[1] == "response"
+
+    def _labels(self, name: str) -> None:
+        if self.keys.labels is None:
+            raise Unready(f"the column {name!r} needs labels; add an aggregate step (such as majority) before it.")
+        self.joins.setdefault("l", "LEFT JOIN labels l ON l.pair_id = p.id AND l.key = $label_key")
+        self.parameters["label_key"] = self.keys.labels
+        self.reads["labels"] = self.keys.labels
+
+    def _signal(self, name: str, on: str, side: str = "") -> str:
+        key, _ = self.keys.signals[name]
+        alias = f"s_{side}_{len([j for j in self.joins if j.startswith('s_')])}"
+        for known, join in self.joins.items():
+            if join.startswith(f"/* {side}.{name} */"):
+                return f"{known}.value"
+        self.joins[alias] = (
+            f"/* {side}.{name} */ LEFT JOIN signals {alias} ON {alias}.subject = {on} "
+            f"AND {alias}.key = ${alias}_key AND {alias}.name = ${alias}_name"
+        )
+        self.parameters |= {f"{alias}_key": key, f"{alias}_name": name}
+        self.reads[name] = key
+        return f"{alias}.value"
+
+    def finish(self, selected: list[str]) -> Relation:
+        base = {"pair": "pairs p", "response": "responses r", "prompt": "prompts pr"}[self.subject]
+        alias = base.split()[1]
+        where = []
+        if self.keys.sources:
+            where.append(f"{alias}.source IN (SELECT unnest($sources))")
+            self.parameters["sources"] = list(self.keys.sources)
+        if self.subject == "pair":
+            for number, key in enumerate(self.keys.filters):
+                where.append(f"p.id IN (SELECT pair_id FROM decisions WHERE key = $filter_{number} AND reason IS NULL)")
+                self.parameters[f"filter_{number}"] = key
+                self.reads[f"filter_{number}"] = key
+        columns = ", ".join([f"{alias}.id AS id", f"{alias}.rowid AS row", *selected])
+        sql = f"SELECT {columns} FROM {base} {' '.join(self.joins.values())}"
+        return Relation(sql + (f" WHERE {' AND '.join(where)}" if where else ""), self.reads, self.parameters)
+
+
+def scan(store: Store, subject: str, names: Iterable[str], keys: Keys, *, only: pl.DataFrame | None = None, chunk: int = CHUNK) -> Iterator[pl.DataFrame]:
+    """Frames of at most `chunk` rows in row order, with `id` and `names`; each is read in one short call.
+
+    Decide on narrow columns first, then join the texts: the first pass fetches row numbers only; each chunk then reads
+    the stretch of the text tables its rows lie in. `only` (a frame with `id`) restricts and keeps store order.
+    """
+    names = list(dict.fromkeys(names))
+    wide = [n for n in names if n in _TEXTS]
+    narrow = relation(subject, [n for n in names if n not in wide] + _anchors(subject, wide), keys)
+    sql = f"SELECT * FROM ({narrow.sql}) y {'SEMI JOIN only_ids USING (id)' if only is not None else ''} ORDER BY row"
+    frames = {} if only is None else {"only_ids": only.select(pl.col("id"))}
+    index = _with_rows(store, sql, narrow.parameters, subject, wide, frames)
+    for start in range(0, index.height, chunk):
+        part = index.slice(start, chunk)
+        yield part.drop("row") if not wide else _texts(store, subject, part, wide).select("id", *names)
+
+
+def _anchors(subject: str, wide: list[str]) -> list[str]:
+    """The ids by which texts are fetched."""
+    if subject == "pair":
+        sided = any(n.startswith(("chosen", "rejected")) for n in wide)
+        return ["a_id", "b_id", *(["winner"] if sided else []), *(["prompt_id"] if {"prompt", "messages"} & set(wide) else [])]
+    return ["prompt_id"] if {"prompt", "messages"} & set(wide) else []
+
+
+def _with_rows(store: Store, sql: str, parameters: Mapping[str, Any], subject: str, wide: list[str], frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """The narrow pass, with the row numbers of the texts that the wide one will fetch."""
+    joins, columns = "", "x.*"
+    if subject == "pair" and any(n.endswith("_text") for n in wide):
+        joins += " JOIN responses ra ON ra.id = x.a_id JOIN responses rb ON rb.id = x.b_id"
+        columns += ", ra.rowid AS a_row, rb.rowid AS b_row"
+    if {"prompt", "messages"} & set(wide) and subject != "prompt":
+        joins += " JOIN prompts pp ON pp.id = x.prompt_id"
+        columns += ", pp.rowid AS p_row"
+    return store.frame(f"SELECT {columns} FROM ({sql}) x {joins} ORDER BY x.row", dict(parameters), **frames)
+
+
+def _texts(store: Store, subject: str, part: pl.DataFrame, wide: list[str]) -> pl.DataFrame:
+    columns, joins = ["c.*"], ""
+    for name, alias, table, row in (
+        ("a", "ra", "responses", "a_row"),
+        ("b", "rb", "responses", "b_row"),
+        ("p", "pr", "prompts", "p_row" if subject != "prompt" else "row"),
+        ("r", "r", "responses", "row"),
+    ):
+        if name == "r" and (subject != "response" or "text" not in wide):
+            continue
+        if row not in part.columns or (name == "p" and not {"prompt", "messages"} & set(wide)):
+            continue
+        low, high = part[row].min(), part[row].max()
+        content = "messages" if table == "prompts" else "text"
+        joins += f" JOIN (SELECT rowid AS at, {content} FROM {table} WHERE rowid BETWEEN {low} AND {high}) {alias} ON {alias}.at = c.{row}"
+    for name in wide:
+        columns.append(f"{_TEXT_OF[name]} AS {name}")
+    drop = [n for n in ("a_row", "b_row", "p_row") if n in part.columns]
+    found = store.frame(f"SELECT {', '.join(columns)} FROM c {joins} ORDER BY c.row", c=part)
+    return found.drop("row", *drop)
+
+
+_TEXT_OF = {
+    "text": "r.text",
+    "prompt": _PROMPT["prompt"],
+    "messages": _PROMPT["messages"],
+    "a_text": "ra.text",
+    "b_text": "rb.text",
+    "chosen_text": "CASE c.winner WHEN 'a' THEN ra.text WHEN 'b' THEN rb.text END",
+    "rejected_text": "CASE c.winner WHEN 'a' THEN rb.text WHEN 'b' THEN ra.text END",
+}

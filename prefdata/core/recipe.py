@@ -1,0 +1,147 @@
+"""A recipe: a YAML file with models and a list of steps. Unknown keys are refused with the nearest known one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prefdata.core import catalogue
+from prefdata.core.errors import BadValue, PrefdataError, UnknownName
+
+TOP = ("models", "steps", "only", "seed")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a recipe: shelf, method, parameters as the user wrote them."""
+
+    name: str
+    method: str
+    params: Mapping[str, Any]
+
+    @property
+    def shelf(self) -> str:
+        return catalogue.STEP_NAMES[self.name]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.method}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to run.
+
+    Attributes:
+        models: name -> what stands behind it (kind, model, base_url, ...).
+        steps: in order.
+        only: sources to work on; empty: everything in the store.
+        seed: of every random choice.
+        folder: relative paths that do not exist from the working directory are tried from here.
+    """
+
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    steps: Sequence[Step] = ()
+    only: tuple[str, ...] = ()
+    seed: int = 0
+    folder: Path | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What parse() takes; for manifests and the runs table."""
+        return {
+            "models": {k: dict(v) for k, v in self.models.items()},
+            "steps": [{s.name: {s.method: dict(s.params)}} for s in self.steps],
+            "only": list(self.only),
+            "seed": self.seed,
+        }
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and apply `key=value` overrides."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PrefdataError(f"there is no recipe at {str(path)!r}; copy the examples here with  prefdata init.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PrefdataError(f"the recipe {str(path)!r} cannot be read: {error}.") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise PrefdataError(f"{path}{where} is not YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(data, dict):
+        raise PrefdataError(f"{path} holds {type(data).__name__}, not a recipe; it needs `steps:` with a list below.")
+    return parse(override(data, overrides), folder=path.parent)
+
+
+def parse(data: Mapping[str, Any], *, folder: Path | None = None) -> Recipe:
+    """Check the shape of a recipe and the names in it."""
+    for key in data:
+        if key not in TOP:
+            raise UnknownName("recipe key", str(key), TOP)
+    steps = data.get("steps")
+    if not isinstance(steps, list) or not steps:
+        raise BadValue("steps", steps, "a list such as  - pairing: {all_pairs: {}}")
+    models = data.get("models") or {}
+    if not isinstance(models, dict) or not all(isinstance(v, dict) for v in models.values()):
+        raise BadValue("models", models, "names with settings such as  writer: {kind: openai, model: my-8b}")
+    only = data.get("only") or []
+    return Recipe(
+        models=models,
+        steps=tuple(_step(number, entry) for number, entry in enumerate(steps, 1)),
+        only=tuple([only] if isinstance(only, str) else only),
+        seed=int(data.get("seed") or 0),
+        folder=folder,
+    )
+
+
+def _step(number: int, entry: Any) -> Step:
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise BadValue(f"step {number}", entry, "one shelf with one method, such as  - signal: {length: {}}")
+    ((name, value),) = entry.items()
+    if name not in catalogue.STEP_NAMES:
+        raise UnknownName(f"kind of step {number}", str(name), catalogue.STEP_NAMES)
+    if isinstance(value, str):
+        value = {value: {}}
+    if not isinstance(value, dict) or len(value) != 1:
+        raise BadValue(f"step {number} ({name})", value, f"one method of the shelf {catalogue.STEP_NAMES[name]}")
+    ((method, params),) = value.items()
+    catalogue.find(catalogue.STEP_NAMES[name], str(method))
+    if not isinstance(params or {}, dict):
+        raise BadValue(f"the parameters of step {number} ({name} {method})", params, "names with values")
+    return Step(name, str(method), params or {})
+
+
+def override(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply `models.writer.base_url=...`, `strategy.sample_n.n=8`, `seed=3`; values are YAML."""
+    for item in overrides:
+        path, equals, text = item.partition("=")
+        if not equals:
+            raise BadValue("override", item, "key=value, such as strategy.sample_n.n=8")
+        value, parts = yaml.safe_load(text), path.split(".")
+        if parts[0] in TOP and parts[0] != "steps":
+            _set(data, parts, value)
+            continue
+        steps = [s[parts[0]] for s in data.get("steps") or [] if isinstance(s, dict) and parts[0] in s]
+        if not steps or len(parts) != 3:
+            names = {f"{k}.{m}" for s in data.get("steps") or [] for k, v in s.items() for m in ([v] if isinstance(v, str) else v)}
+            raise UnknownName("override", path, {*(f"{n}.PARAMETER" for n in names), *(f"models.{m}.SETTING" for m in data.get("models") or {}), "seed", "only"})
+        hits = [s for s in steps if isinstance(s, dict) and parts[1] in s]
+        if not hits:
+            raise UnknownName("override", path, {f"{parts[0]}.{m}" for s in steps for m in ([s] if isinstance(s, str) else s)})
+        for step in hits:
+            step[parts[1]] = {**(step[parts[1]] or {}), parts[2]: value}
+    return data
+
+
+def _set(data: dict[str, Any], parts: Sequence[str], value: Any) -> None:
+    for part in parts[:-1]:
+        data = data.setdefault(part, {})
+        if not isinstance(data, dict):
+            raise BadValue("override", ".".join(parts), "a path into the recipe's mappings")
+    data[parts[-1]] = value

@@ -1,0 +1,254 @@
+"""Running a recipe: every step asks the store what is missing, computes that, and writes results with their state."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from prefdata.core import catalogue
+from prefdata.core.columns import Keys
+from prefdata.core.errors import PrefdataError, Stopped
+from prefdata.core.ids import canonical_json
+from prefdata.core.method import Method
+from prefdata.core.recipe import Recipe, Step
+from prefdata.core.store import Store
+
+MODELS = ("ask", "policy", "reward", "embed")
+"""Names left of the star that a recipe fills with one of its models."""
+
+
+@dataclass
+class StepReport:
+    """What one step did; `had` rows were there before."""
+
+    step: str
+    key: str = ""
+    rows_in: int = 0
+    had: int = 0
+    done: int = 0
+    abstained: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    cost: float = 0.0
+    calls: int | None = None
+    """Calls expected (a plan) or None where the step asks no model."""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.rows_in - self.had)
+
+
+@dataclass
+class Report:
+    """What a run did."""
+
+    run_id: str
+    steps: list[StepReport] = field(default_factory=list)
+    planned: bool = False
+    state: str = "done"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Progress(Protocol):
+    """Where a run tells how far it is; the CLI draws it."""
+
+    def start(self, step: str, total: int) -> None: ...
+    def advance(self, done: int = 0, abstained: int = 0, failed: int = 0, cost: float = 0.0) -> None: ...
+    def finish(self, report: StepReport) -> None: ...
+
+
+class Quiet:
+    """A Progress that says nothing."""
+
+    def start(self, step: str, total: int) -> None: ...
+    def advance(self, done: int = 0, abstained: int = 0, failed: int = 0, cost: float = 0.0) -> None: ...
+    def finish(self, report: StepReport) -> None: ...
+
+
+class Models(Protocol):
+    """The models of a recipe, as `prefdata.models.providers.Providers` gives them."""
+
+    def check(self, name: str, use: str) -> None: ...
+    def identity(self, name: str) -> dict[str, Any]: ...
+    def ask(self, name: str) -> Any: ...
+    def estimate(self, name: str, tokens_in: int, tokens_out: int) -> float | None: ...
+    def concurrency(self, name: str) -> int: ...
+    async def close(self) -> None: ...
+
+
+@dataclass
+class Context:
+    """What the steps of one run share."""
+
+    store: Store
+    recipe: Recipe
+    models: Models | None
+    progress: Progress
+    run_id: str
+    plan: bool = False
+    retry_failed: bool = False
+    runner: asyncio.Runner = field(default_factory=asyncio.Runner)
+    """The one event loop of the run: clients of models live on it from step to step."""
+    keys: Keys = field(default_factory=Keys)
+    judge_keys: list[str] = field(default_factory=list)
+
+    def read_path(self, path: str | Path) -> Path:
+        """A path of the recipe: from here, or from the recipe's folder."""
+        path = Path(path)
+        beside = self.recipe.folder / path if self.recipe.folder else path
+        return path if path.exists() or path.is_absolute() or not beside.exists() else beside
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A step, its method, checked parameters and the models it is handed."""
+
+    step: Step
+    method: Method
+    params: Mapping[str, Any]
+    handed: Mapping[str, str]
+    """Name left of the star -> name of the recipe's model."""
+    extra: Mapping[str, Any]
+    """Left of the star and given by the recipe: `path` of a source."""
+
+    def key(self, context: Context, reads: Mapping[str, str] | None = None) -> str:
+        models = {use: context.models.identity(name) for use, name in self.handed.items()} if context.models else {}
+        also: dict[str, Any] = {"models": models, "reads": dict(reads or {})}
+        if "seed" in self.method.handed:
+            also["seed"] = context.recipe.seed
+        return self.method.key(self.params, also)
+
+
+def execute(
+    store: Store,
+    recipe: Recipe,
+    models: Models | None = None,
+    *,
+    progress: Progress | None = None,
+    plan: bool = False,
+    retry_failed: bool = False,
+    command: str = "",
+) -> Report:
+    """Run every step of `recipe` on `store`; running again computes what is missing.
+
+    Args:
+        models: hands out what stands left of the star; None for recipes without models.
+        plan: compute nothing, only count rows, calls and cost.
+        retry_failed: rows that ended `failed` are tried once more.
+    """
+    bound = [bind(step, recipe) for step in recipe.steps]
+    for step in bound:
+        for use, name in step.handed.items():
+            if models is None:
+                raise PrefdataError(f"{step.step}: the recipe hands in a model, and this run was given none.")
+            models.check(name, use)
+    keys = Keys.newest(store) if store.exists else Keys()
+    keys.sources = recipe.only
+    report = Report(str(uuid.uuid4()), planned=plan)
+    context = Context(store, recipe, models, progress or Quiet(), report.run_id, plan, retry_failed, keys=keys)
+    if not plan:
+        _begin(context, command)
+    try:
+        for step in bound:
+            report.steps.append(_one(context, step))
+    except (Stopped, KeyboardInterrupt):
+        report.state = "stopped"
+        raise
+    except BaseException:
+        report.state = "failed"
+        raise
+    finally:
+        if models is not None:
+            context.runner.run(models.close())
+        context.runner.close()
+        if not plan:
+            _end(context, report)
+    return report
+
+
+def bind(step: Step, recipe: Recipe) -> Bound:
+    """Check a step's parameters against its method and pick out what stands left of the star."""
+    method = catalogue.find(step.shelf, step.method)
+    given = dict(step.params)
+    handed = {}
+    for use in MODELS:
+        if use in method.handed:
+            if use not in given:
+                raise PrefdataError(f"{step} needs  {use}: NAME  with one of the recipe's models ({', '.join(recipe.models) or 'none yet'}).")
+            handed[use] = str(given.pop(use))
+    extra = {}
+    if "path" in method.handed:
+        if "path" not in given:
+            raise PrefdataError(f"{step} needs  path: FILE.")
+        extra["path"] = given.pop("path")
+    if step.shelf == "exports":
+        from prefdata.core.exporting import SHELF_PARAMS
+
+        extra |= {name: given.pop(name) for name in list(given) if name in SHELF_PARAMS and name not in method.params}
+    return Bound(step, method, method.bind(given), handed, extra)
+
+
+def _one(context: Context, bound: Bound) -> StepReport:
+    from prefdata.core import exporting, rowwise, tables
+
+    drivers = {
+        "sources": tables.source,
+        "pairing": tables.pairing,
+        "acquire": tables.acquire,
+        "aggregate": tables.aggregate,
+        "signals": tables.signal,
+        "filters": tables.filters,
+        "audits": tables.audit,
+        "strategies": rowwise.strategy,
+        "judges": tables.source if bound.extra else rowwise.judge,
+        "exports": exporting.export,
+    }
+    started = time.monotonic()
+    report = drivers[bound.step.shelf](context, bound)
+    report.seconds = time.monotonic() - started
+    context.progress.finish(report)
+    return report
+
+
+def record_step(context: Context, bound: Bound, key: str, *, gives: Sequence[str] = (), fingerprint: str = "", rows: int = 0) -> None:
+    """Note that this run used `key`; views and fingerprints go by it."""
+    if context.plan:
+        return
+    params = {"subject": bound.method.header["subject"], **{k: _plain(v) for k, v in bound.params.items()}}
+    with context.store.write() as connection:
+        connection.execute("DELETE FROM steps WHERE key = ?", [key])
+        connection.execute(
+            "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, now()::TIMESTAMP)",
+            [key, bound.method.shelf, bound.method.name, canonical_json(params), json.dumps(list(gives)), fingerprint, rows, context.run_id],
+        )
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _begin(context: Context, command: str) -> None:
+    from prefdata import __version__
+
+    with context.store.write() as connection:
+        connection.execute(
+            "INSERT INTO runs VALUES (?, ?, ?, ?, now()::TIMESTAMP, NULL, 'running', NULL)",
+            [context.run_id, command, canonical_json(context.recipe.as_dict()), __version__],
+        )
+
+
+def _end(context: Context, report: Report) -> None:
+    with context.store.write() as connection:
+        connection.execute(
+            "UPDATE runs SET ended = now()::TIMESTAMP, state = ?, report = ? WHERE id = ?",
+            [report.state, json.dumps(report.as_dict(), default=str), context.run_id],
+        )

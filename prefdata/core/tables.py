@@ -1,0 +1,302 @@
+"""Steps whose work is a table: sources, pairing, aggregates, signals, filters, acquisition.
+
+A method either gets Polars frames, or, with nothing left of its star, returns `Sql` expressions that never leave
+DuckDB. A step is skipped where the fingerprint of what it reads is the one it has seen; signals of immutable columns
+are computed for new rows only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from prefdata.core import columns, votes
+from prefdata.core.columns import Relation, relation, scan
+from prefdata.core.errors import BadValue, PrefdataError
+from prefdata.core.expressions import check_expression, referenced
+from prefdata.core.ingest import Counts, ingest
+from prefdata.core.rows import Sql
+from prefdata.core.run import Bound, Context, StepReport, record_step
+from prefdata.core.store import insert
+
+_FINITE = "CASE WHEN isfinite({0}) THEN {0} END"
+_LABEL_COLUMNS = ("p_a", "p_tie", "winner", "margin", "confidence", "votes")
+
+
+def source(context: Context, bound: Bound) -> StepReport:
+    """Import a file; unchanged files are not read again."""
+    path = context.read_path(str(bound.extra["path"]))
+    key = bound.key(context, {"path": str(bound.extra["path"])})
+    report = StepReport(str(bound.step), key)
+    fingerprint = _file_fingerprint(path)
+    seen = _seen(context, key)
+    if seen and seen[0] == fingerprint and fingerprint:
+        report.rows_in = report.had = seen[1]
+        return report
+    if context.plan:
+        report.detail["reads"] = str(path)
+        return report
+    context.progress.start(report.step, 0)
+    counts = Counts()
+    batches = bound.method.load()(path, **bound.params)
+
+    def watched() -> Iterator[Any]:
+        for batch in batches:
+            yield batch
+            context.progress.advance(done=batch.frame.height, failed=len(batch.rejects))
+
+    ingest(context.store, watched(), counts)
+    report.rows_in, report.had, report.done, report.failed = counts.read, counts.known, counts.stored, len(counts.rejects)
+    report.detail |= {k: v for k, v in counts.added.items() if v}
+    if counts.rejects:
+        from prefdata.core.rejects import write_rejects
+
+        report.detail["rejects"] = str(write_rejects(context.store, path, counts.rejects))
+    record_step(context, bound, key, fingerprint=fingerprint, rows=counts.read)
+    return report
+
+
+def pairing(context: Context, bound: Bound) -> StepReport:
+    """Responses of a prompt -> pairs that are not there yet."""
+    needs = tuple(dict.fromkeys(("prompt_id", "response_id", *bound.method.header["needs"])))
+    rel = relation("response", needs, context.keys)
+    key = bound.key(context)
+    report, changed = _start(context, bound, key, rel)
+    if not changed:
+        return report
+    rows = _gather(context, "response", needs)
+    made = bound.method.load()(rows, **_seeded(context, bound)).select(pl.col("first").cast(pl.String), pl.col("second").cast(pl.String))
+    with context.store.write() as connection:
+        connection.register("made", made.with_row_index("n"))
+        found = connection.execute(f"""INSERT INTO pairs BY NAME SELECT id, prompt_id, a, b, source, $key AS strategy FROM (
+            SELECT md5(least(first, second) || greatest(first, second))::UUID AS id, any_value(r.prompt_id) AS prompt_id,
+                any_value(least(first, second))::UUID AS a, any_value(greatest(first, second))::UUID AS b,
+                any_value(r.source) AS source, min(n) AS n
+            FROM made JOIN responses r ON r.id = first::UUID WHERE first <> second GROUP BY 1) new
+            ANTI JOIN pairs old ON old.id = new.id ORDER BY n""", {"key": key}).fetchone()
+    report.done = int(found[0]) if found else 0
+    report.detail["pairs"] = made.height
+    record_step(context, bound, key, fingerprint=report.detail.pop("fingerprint"), rows=report.rows_in)
+    return report
+
+
+def aggregate(context: Context, bound: Bound) -> StepReport:
+    """Votes -> one label per pair under this step's key; recomputed when the votes change."""
+    cast = votes.votes(context.keys, context.judge_keys, bound.params.get("of"))
+    rel = votes.counts(cast) if bound.method.handed in ((), ("counts",)) else cast
+    key = bound.key(context, {"judges": ",".join(sorted(context.judge_keys)), **rel.reads})
+    report, changed = _start(context, bound, key, rel)
+    context.keys.labels = key
+    if not changed:
+        return report
+    if bound.method.handed == ():
+        made: Sql = bound.method.load()(**bound.params)
+        listed = ", ".join(f"{check_expression(made.columns[c], ('n', 'n_a', 'n_b', 'n_tie', 'n_both_bad'))} AS {c}" for c in _LABEL_COLUMNS)
+        select, frame = f"SELECT id AS pair_id, {listed} FROM ({rel.sql})", None
+    else:
+        rows = context.store.frame(f"{rel.sql} ORDER BY row, {'annotator_id' if 'counts' not in bound.method.handed else 'id'}", dict(rel.parameters))
+        frame = _no_nan(bound.method.load()(rows, **_seeded(context, bound)))
+        select = "SELECT pair_id, " + ", ".join(_LABEL_COLUMNS) + " FROM frame"
+    _replace(context, "labels", key, select, rel.parameters if frame is None else {}, frame)
+    rows_out = context.store.rows("SELECT count(*), count(winner) FROM labels WHERE key = ?", [key])[0]
+    report.done, report.abstained = rows_out[1], rows_out[0] - rows_out[1]
+    record_step(context, bound, key, fingerprint=report.detail.pop("fingerprint"), rows=report.rows_in)
+    return report
+
+
+def signal(context: Context, bound: Bound) -> StepReport:
+    """Numbers about a subject; null where undefined, never NaN."""
+    header = bound.method.header
+    subject, gives = header["subject"], list(header["gives"])
+    made: Sql | None = bound.method.load()(**bound.params) if bound.method.handed == () else None
+    names = list(header["needs"]) if made is None else sorted(set().union(*(referenced(e) for e in made.columns.values())))
+    rel = relation(subject, names, context.keys)
+    key = bound.key(context, rel.reads)
+    if made is None and not rel.reads:
+        report = _new_rows_signal(context, bound, key, subject, names)
+    else:
+        report, changed = _start(context, bound, key, rel)
+        if changed and made is not None:
+            parts = [
+                f"SELECT id AS subject, '{subject}' AS kind, '{name}' AS name, "
+                f"{_FINITE.format('(' + check_expression(made.columns[name], names) + ')::DOUBLE')} AS value FROM ({rel.sql})"
+                for name in gives
+            ]
+            _replace(context, "signals", key, " UNION ALL ".join(parts), rel.parameters)
+        elif changed:
+            frames = [_long(frame, bound, subject, gives, context) for frame in scan(context.store, subject, names, context.keys)]
+            _replace(context, "signals", key, "SELECT * FROM frame", {}, pl.concat(frames) if frames else None)
+        if changed:
+            _count_signals(context, report, key, len(gives))
+    record_step(context, bound, key, gives=gives, fingerprint=report.detail.pop("fingerprint", ""), rows=report.rows_in)
+    context.keys.signals |= {name: (key, subject) for name in gives}
+    return report
+
+
+def _new_rows_signal(context: Context, bound: Bound, key: str, subject: str, names: list[str]) -> StepReport:
+    """Columns that never change: only rows without this key, chunk by chunk, each chunk committed."""
+    base = relation(subject, (), context.keys)
+    todo = context.store.frame(
+        f"SELECT id FROM ({base.sql}) x ANTI JOIN (SELECT subject AS id FROM signals WHERE key = $own_key) USING (id)",
+        {**base.parameters, "own_key": key},
+    )
+    total = context.store.value(f"SELECT count(*) FROM ({base.sql})", dict(base.parameters))
+    report = StepReport(str(bound.step), key, rows_in=total, had=total - todo.height)
+    if context.plan or todo.is_empty():
+        return report
+    context.progress.start(report.step, todo.height)
+    gives = list(bound.method.header["gives"])
+    for frame in scan(context.store, subject, names, context.keys, only=todo):
+        long = _long(frame, bound, subject, gives, context)
+        with context.store.write() as connection:
+            insert(connection, "signals", long.with_columns(pl.lit(key).alias("key")))
+        undefined = long["value"].null_count() // len(gives)
+        report.done += frame.height - undefined
+        report.abstained += undefined
+        context.progress.advance(done=frame.height - undefined, abstained=undefined)
+    return report
+
+
+def _count_signals(context: Context, report: StepReport, key: str, names: int) -> None:
+    value, null = context.store.rows("SELECT count(value), count(*) - count(value) FROM signals WHERE key = ?", [key])[0]
+    report.done, report.abstained = value // names, null // names
+
+
+def _long(frame: pl.DataFrame, bound: Bound, subject: str, gives: list[str], context: Context) -> pl.DataFrame:
+    made: pl.DataFrame = bound.method.load()(frame, **_seeded(context, bound))
+    missing = [name for name in gives if name not in made.columns]
+    if missing or made.height != frame.height:
+        raise PrefdataError(f"{bound.step} gave {made.height} rows with columns {made.columns}; its header promises {gives} for each of {frame.height} rows.")
+    return pl.concat(
+        pl.DataFrame({"subject": frame["id"], "kind": pl.repeat(subject, frame.height, eager=True), "name": pl.repeat(name, frame.height, eager=True)}).with_columns(
+            made[name].cast(pl.Float64).alias("value")
+        )
+        for name in gives
+    ).with_columns(pl.when(pl.col("value").is_finite()).then(pl.col("value")).alias("value"))
+
+
+def filters(context: Context, bound: Bound) -> StepReport:
+    """Per pair kept so far: kept, or the reason why not."""
+    reasons = bound.method.header["reasons"]
+    made: Sql | None = bound.method.load()(**bound.params) if bound.method.handed == () else None
+    names = list(bound.method.header["needs"]) if made is None else sorted(referenced(made.columns["reason"]))
+    rel = relation("pair", names, context.keys)
+    key = bound.key(context, rel.reads)
+    report, changed = _start(context, bound, key, rel)
+    context.keys.filters = [*context.keys.filters, key]
+    if changed:
+        frame = None
+        if made is not None:
+            select = f"SELECT id AS pair_id, {check_expression(made.columns['reason'], names)} AS reason FROM ({rel.sql})"
+        else:
+            rows = _gather_filter(context, names, key)
+            verdict = bound.method.load()(rows, **_seeded(context, bound))
+            unknown = set(verdict.drop_nulls().unique()) - set(reasons)
+            if unknown:
+                raise BadValue(f"{bound.step}: reason", sorted(unknown)[0], ", ".join(reasons), "Declare it in the method's header.")
+            frame = pl.DataFrame({"pair_id": rows["id"], "reason": verdict.cast(pl.String)})
+            select = "SELECT pair_id, reason FROM frame"
+        _replace(context, "decisions", key, select, rel.parameters if frame is None else {}, frame)
+    by_reason = context.store.rows("SELECT reason, count(*) FROM decisions WHERE key = ? GROUP BY 1 ORDER BY 2 DESC", [key]) if not context.plan else []
+    kept = sum(n for reason, n in by_reason if reason is None)
+    report.detail |= {"kept": kept, "dropped": {str(r): n for r, n in by_reason if r is not None}} if not context.plan else {}
+    record_step(context, bound, key, fingerprint=report.detail.pop("fingerprint", ""), rows=report.rows_in)
+    return report
+
+
+def _gather_filter(context: Context, names: list[str], own: str) -> pl.DataFrame:
+    earlier = columns.Keys(context.keys.labels, context.keys.signals, [k for k in context.keys.filters if k != own], context.keys.sources)
+    frames = list(scan(context.store, "pair", names, earlier))
+    return pl.concat(frames) if frames else pl.DataFrame({"id": [], **{n: [] for n in names}})
+
+
+def acquire(context: Context, bound: Bound) -> StepReport:
+    """Pairs -> the queue of who answers next; replaced whenever the pool changes."""
+    names = list(bound.method.header["needs"])
+    rel = relation("pair", names, context.keys)
+    key = bound.key(context, rel.reads)
+    report, changed = _start(context, bound, key, rel)
+    if changed:
+        rows = _gather(context, "pair", names)
+        made = bound.method.load()(rows, **_seeded(context, bound))
+        _replace(context, "queue", key, "SELECT pair_id, send_to, priority, reason FROM frame", {}, made)
+        report.done = made.height
+        record_step(context, bound, key, fingerprint=report.detail.pop("fingerprint"), rows=report.rows_in)
+    return report
+
+
+def audit(context: Context, bound: Bound) -> StepReport:
+    """Run an audit and keep its numbers with the run."""
+    report = StepReport(str(bound.step), bound.key(context))
+    if not context.plan:
+        with context.store.read() as db:
+            report.detail = bound.method.load()(db, **bound.params)
+        report.done = 1
+    return report
+
+
+def _start(context: Context, bound: Bound, key: str, rel: Relation) -> tuple[StepReport, bool]:
+    """Rows in and whether they are the ones this key has seen; the new fingerprint rides in `detail`."""
+    sql = f"SELECT count(*), concat_ws('-', count(*), bit_xor(h), sum(h % 1000000007)) FROM (SELECT hash(x) AS h FROM ({rel.sql}) x)"
+    total, fingerprint = context.store.rows(sql, dict(rel.parameters))[0]
+    seen = _seen(context, key)
+    report = StepReport(str(bound.step), key, rows_in=total)
+    if seen and seen[0] == fingerprint:
+        report.had = total
+        return report, False
+    if context.plan:
+        return report, False
+    context.progress.start(report.step, total)
+    report.detail["fingerprint"] = fingerprint
+    return report, True
+
+
+def _seen(context: Context, key: str) -> tuple[str, int] | None:
+    if not context.store.exists:
+        return None
+    found = context.store.rows("SELECT fingerprint, row_count FROM steps WHERE key = ? ORDER BY used DESC LIMIT 1", [key])
+    return (found[0][0], found[0][1]) if found else None
+
+
+def _replace(context: Context, table: str, key: str, select: str, parameters: Mapping[str, Any], frame: pl.DataFrame | None = None) -> None:
+    """The results of a key, exchanged as a whole in one transaction."""
+    with context.store.write() as connection:
+        connection.execute(f"DELETE FROM {table} WHERE key = ?", [key])
+        if frame is not None:
+            connection.register("frame", frame)
+        elif " FROM frame" in select:
+            return
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT *, $own_key AS key FROM ({select})", {**parameters, "own_key": key})
+
+
+def _gather(context: Context, subject: str, names: tuple[str, ...] | list[str]) -> pl.DataFrame:
+    frames = list(scan(context.store, subject, names, context.keys))
+    return pl.concat(frames) if frames else pl.DataFrame({"id": [], **{n: [] for n in names}}, schema_overrides={"id": pl.String})
+
+
+def _seeded(context: Context, bound: Bound) -> dict[str, Any]:
+    """Parameters, with the recipe's seed for methods that ask for one left of the star."""
+    return {**bound.params, **({"seed": context.recipe.seed} if "seed" in bound.method.handed else {})}
+
+
+def _no_nan(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(pl.when(pl.col(c).is_finite()).then(pl.col(c)).alias(c) for c, t in frame.schema.items() if t.is_float())
+
+
+def _file_fingerprint(path: Any) -> str:
+    """Size and content hash of a file (first and last MiB of large ones, with the time of change); empty for folders."""
+    try:
+        size, changed = path.stat().st_size, path.stat().st_mtime_ns
+        if path.is_dir():
+            return ""
+        with path.open("rb") as file:
+            if size <= 64 << 20:
+                return hashlib.sha256(file.read()).hexdigest()
+            head = file.read(1 << 20)
+            file.seek(-(1 << 20), 2)
+            return hashlib.sha256(head + file.read() + f"{size} {changed}".encode()).hexdigest()
+    except OSError:
+        return ""

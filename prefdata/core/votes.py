@@ -1,0 +1,56 @@
+"""Annotations -> votes on pairs, the one input of every aggregator.
+
+A vote is a live judgement of a pair, or the order in which one annotator scored a pair's two responses: point-wise
+scores become votes by algebra, K calls instead of K(K-1)/2. Judgements without a readable choice are no votes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefdata.core.columns import Keys, Relation, relation
+
+_PAIR = """SELECT v.subject AS pair_id, v.annotator_id, v.annotator_kind, v.choice, v.strength, v.key
+    FROM live_annotations v WHERE v.kind = 'pair' AND v.choice IS NOT NULL AND v.choice <> 'abstain'"""
+_POINT = """SELECT p.id AS pair_id, x.annotator_id, x.annotator_kind,
+        CASE WHEN x.score > y.score THEN 'a' WHEN x.score < y.score THEN 'b' ELSE 'tie' END AS choice,
+        NULL::DOUBLE AS strength, x.key
+    FROM pairs p JOIN points x ON x.subject = p.a JOIN points y ON y.subject = p.b
+        AND y.annotator_id = x.annotator_id AND y.key IS NOT DISTINCT FROM x.key"""
+_POINTS = """SELECT subject, annotator_id, annotator_kind, key, avg(score) AS score FROM live_annotations
+    WHERE kind = 'response' AND score IS NOT NULL GROUP BY ALL"""
+
+
+def votes(keys: Keys, judge_keys: Sequence[str], of: Sequence[str] | None) -> Relation:
+    """One row per vote: id, row (of the pair), prompt_id, a, b, annotator_id, annotator_kind, choice, strength.
+
+    Args:
+        judge_keys: which runs of machine judges count; empty: the newest of each judge.
+        of: annotator ids or kinds to count; None: all.
+    """
+    pairs = relation("pair", ("prompt_id", "a_id", "b_id"), keys)
+    parameters: dict[str, Any] = dict(pairs.parameters)
+    if judge_keys:
+        parameters["judge_keys"] = list(judge_keys)
+        machine = "v.key IS NULL OR v.key IN (SELECT unnest($judge_keys))"
+    else:
+        machine = """v.key IS NULL OR v.key IN (SELECT key FROM steps WHERE shelf = 'judges'
+            QUALIFY row_number() OVER (PARTITION BY method ORDER BY used DESC) = 1)"""
+    chosen = ""
+    if of:
+        parameters["of"] = list(of)
+        chosen = "AND (v.annotator_id IN (SELECT unnest($of)) OR v.annotator_kind IN (SELECT unnest($of)))"
+    sql = f"""WITH points AS ({_POINTS}), every AS ({_PAIR} UNION ALL {_POINT}), base AS ({pairs.sql})
+        SELECT base.id, base.row, base.prompt_id, base.a_id, base.b_id,
+            v.annotator_id, v.annotator_kind, v.choice, v.strength
+        FROM every v JOIN base ON base.id = v.pair_id WHERE ({machine}) {chosen}"""
+    return Relation(sql, pairs.reads, parameters)
+
+
+def counts(all_votes: Relation) -> Relation:
+    """One row per pair with at least one vote: id, row, n, n_a, n_b, n_tie, n_both_bad."""
+    sql = f"""SELECT id, row, count(*) AS n, count(*) FILTER (choice = 'a') AS n_a, count(*) FILTER (choice = 'b') AS n_b,
+        count(*) FILTER (choice = 'tie') AS n_tie, count(*) FILTER (choice = 'both_bad') AS n_both_bad
+        FROM ({all_votes.sql}) GROUP BY id, row"""
+    return Relation(sql, all_votes.reads, all_votes.parameters)
