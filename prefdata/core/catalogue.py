@@ -51,7 +51,9 @@ _plugins: list[Path] = []
 def add_plugins(folder: Path) -> None:
     """Shelves of a user's own: `folder/judges/mine.py` becomes judges/mine."""
     if not folder.is_dir():
-        raise PrefdataError(f"the plugin folder {str(folder)!r} does not exist; give a folder with shelves in it, such as my_methods/judges/mine.py.")
+        raise PrefdataError(
+            f"the plugin folder {str(folder)!r} does not exist; give a folder with shelves in it, such as my_methods/judges/mine.py."
+        )
     if folder not in _plugins:
         _plugins.append(folder)
         shelf_methods.cache_clear()

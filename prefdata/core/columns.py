@@ -1,9 +1,9 @@
 """Columns by name: what a method or a predicate may read of a prompt, a response or a pair, and the SQL behind it.
 
     pair       pair_id, prompt_id, source, strategy; a_ and b_ (chosen_ and rejected_ once labelled) + id, text, chars,
-               model, strategy, role; the prompt's; p_a, p_tie, winner, margin, confidence, votes of the newest labels;
+               model, strategy, role, score; the prompt's; p_a, p_tie, winner, margin, confidence, votes of the newest labels;
                every signal of the pair by name, of its responses with the side's prefix, of its prompt with prompt_
-    response   response_id, prompt_id, text, chars, model, sample, strategy, role, source, score; the prompt's; signals
+    response   response_id, prompt_id, text, text_hash, chars, model, sample, strategy, role, source, score; the prompt's; signals
     prompt     prompt_id, source; signals
     prompt's   prompt (last message), messages (JSON text), prompt_chars, meta (JSON text), twin
 
@@ -34,6 +34,8 @@ _PROMPT = {
     "prompt_source": "pr.source",
 }
 _RESPONSE = ("id", "text", "chars", "model", "strategy", "role", "finish", "tokens_out")
+_SIDED = (*_RESPONSE, "score")
+"""What stands behind a_, b_, chosen_ and rejected_, beside the signals of responses."""
 _OWN = {
     "pair": {"pair_id": "p.id", "prompt_id": "p.prompt_id", "source": "p.source", "strategy": "p.strategy"},
     "response": {
@@ -42,15 +44,19 @@ _OWN = {
         "sample": "r.sample",
         "source": "r.source",
         "score": "sc.score",
+        "text_hash": "hash(r.text)",
         **{name: f"r.{name}" for name in _RESPONSE if name != "id"},
     },
     "prompt": {"prompt_id": "pr.id", "source": "pr.source"},
 }
-_TEXTS = ("text", "prompt", "messages", "a_text", "b_text", "chosen_text", "rejected_text")
+TEXTS = ("text", "prompt", "messages", "a_text", "b_text", "chosen_text", "rejected_text")
 SCORES = """(SELECT subject, avg(score) AS score FROM (
     SELECT subject, annotator_id, avg(score) AS score FROM live_annotations
     WHERE kind = 'response' AND score IS NOT NULL GROUP BY 1, 2) GROUP BY subject)"""
 """Mean over annotators of each annotator's mean score of a response."""
+PAIR_SCORES = """(SELECT subject, avg(score_a) AS score_a, avg(score_b) AS score_b FROM live_annotations
+    WHERE kind = 'pair' AND score_a IS NOT NULL AND score_b IS NOT NULL GROUP BY subject)"""
+"""Mean scores that judgements of a pair gave to its two sides."""
 
 
 @dataclass
@@ -73,7 +79,7 @@ class Keys:
             if shelf == "aggregate":
                 keys.labels = key
             else:
-                keys.signals |= {name: (key, kind) for name in json.loads(gives or "[]")}
+                keys.signals |= dict.fromkeys(json.loads(gives or "[]"), (key, kind))
         return keys
 
 
@@ -102,7 +108,7 @@ def known_names(subject: str, keys: Keys) -> list[str]:
     """Every column name that `relation` would accept now."""
     names = [*_OWN[subject], *_PROMPT]
     if subject == "pair":
-        names += [f"{side}_{name}" for side in ("a", "b", "chosen", "rejected") for name in _RESPONSE] + list(LABEL)
+        names += [f"{side}_{name}" for side in ("a", "b", "chosen", "rejected") for name in _SIDED] + list(LABEL)
         names += [f"{side}_{n}" for n, (_, k) in keys.signals.items() if k == "response" for side in ("a", "b", "chosen", "rejected")]
     names += [f"prompt_{n}" for n, (_, k) in keys.signals.items() if k == "prompt"]
     return sorted({*names, *(n for n, (_, k) in keys.signals.items() if k == subject)})
@@ -158,13 +164,22 @@ class _Build:
             return None
         if rest == "id":
             return f"p.{side}"
+        if rest == "score":
+            return self._score(side)
         if rest not in _RESPONSE:
             return self._signal(rest, f"p.{side}", side)
         self.joins.setdefault(f"r{side}", f"JOIN responses r{side} ON r{side}.id = p.{side}")
         return f"r{side}.{rest}"
 
     def _is_sided(self, rest: str) -> bool:
-        return rest in _RESPONSE or self.keys.signals.get(rest, ("", ""))[1] == "response"
+        return rest in _SIDED or self.keys.signals.get(rest, ("", ""))[1] == "response"
+
+    def _score(self, side: str) -> str:
+        """Scores of both responses where both have one, else those given to the pair's sides: never one of each."""
+        for name in ("a", "b"):
+            self.joins[f"sc{name}"] = f"LEFT JOIN {SCORES} sc{name} ON sc{name}.subject = p.{name}"
+        self.joins["scp"] = f"LEFT JOIN {PAIR_SCORES} scp ON scp.subject = p.id"
+        return f"CASE WHEN sca.score IS NOT NULL AND scb.score IS NOT NULL THEN sc{side}.score ELSE scp.score_{side} END"
 
     def _labels(self, name: str) -> None:
         if self.keys.labels is None:
@@ -204,14 +219,16 @@ class _Build:
         return Relation(sql + (f" WHERE {' AND '.join(where)}" if where else ""), self.reads, self.parameters)
 
 
-def scan(store: Store, subject: str, names: Iterable[str], keys: Keys, *, only: pl.DataFrame | None = None, chunk: int = CHUNK) -> Iterator[pl.DataFrame]:
+def scan(
+    store: Store, subject: str, names: Iterable[str], keys: Keys, *, only: pl.DataFrame | None = None, chunk: int = CHUNK
+) -> Iterator[pl.DataFrame]:
     """Frames of at most `chunk` rows in row order, with `id` and `names`; each is read in one short call.
 
     Decide on narrow columns first, then join the texts: the first pass fetches row numbers only; each chunk then reads
     the stretch of the text tables its rows lie in. `only` (a frame with `id`) restricts and keeps store order.
     """
     names = list(dict.fromkeys(names))
-    wide = [n for n in names if n in _TEXTS]
+    wide = [n for n in names if n in TEXTS]
     narrow = relation(subject, [n for n in names if n not in wide] + _anchors(subject, wide), keys)
     sql = f"SELECT * FROM ({narrow.sql}) y {'SEMI JOIN only_ids USING (id)' if only is not None else ''} ORDER BY row"
     frames = {} if only is None else {"only_ids": only.select(pl.col("id"))}
@@ -229,7 +246,9 @@ def _anchors(subject: str, wide: list[str]) -> list[str]:
     return ["prompt_id"] if {"prompt", "messages"} & set(wide) else []
 
 
-def _with_rows(store: Store, sql: str, parameters: Mapping[str, Any], subject: str, wide: list[str], frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+def _with_rows(
+    store: Store, sql: str, parameters: Mapping[str, Any], subject: str, wide: list[str], frames: Mapping[str, pl.DataFrame]
+) -> pl.DataFrame:
     """The narrow pass, with the row numbers of the texts that the wide one will fetch."""
     joins, columns = "", "x.*"
     if subject == "pair" and any(n.endswith("_text") for n in wide):
@@ -253,7 +272,7 @@ def _texts(store: Store, subject: str, part: pl.DataFrame, wide: list[str]) -> p
             continue
         if row not in part.columns or (name == "p" and not {"prompt", "messages"} & set(wide)):
             continue
-        low, high = part[row].min(), part[row].max()
+        low, high = part.select(pl.col(row).min().alias("low"), pl.col(row).max().alias("high")).row(0)
         content = "messages" if table == "prompts" else "text"
         joins += f" JOIN (SELECT rowid AS at, {content} FROM {table} WHERE rowid BETWEEN {low} AND {high}) {alias} ON {alias}.at = c.{row}"
     for name in wide:

@@ -51,6 +51,10 @@ class Stopped(PrefdataError):
     """The run was stopped on purpose (Ctrl-C, budget); everything finished is stored."""
 
 
+class OverBudget(Stopped):
+    """The next paid call would exceed the budget."""
+
+
 def nearest(got: str, known: Iterable[str]) -> str | None:
     """The known name closest to `got`, or None where nothing is close."""
     found = difflib.get_close_matches(got, list(known), n=1, cutoff=0.6)

@@ -45,7 +45,9 @@ def load_export(path: str | Path) -> Export:
     """Read an export folder or a single data file; what is broken or missing is named with its file."""
     path = Path(path)
     if not path.exists():
-        raise PrefdataError(f"the export {str(path)!r} does not exist; give a folder that `prefdata export` wrote, or a .jsonl or .parquet file.")
+        raise PrefdataError(
+            f"the export {str(path)!r} does not exist; give a folder that `prefdata export` wrote, or a .jsonl or .parquet file."
+        )
     manifest = _manifest(path) if path.is_dir() else {}
     files = _files(path)
     hashes = {name: _sha256(file) for shards in files.values() for name, file in shards}
@@ -85,7 +87,8 @@ def _files(path: Path) -> dict[str, list[tuple[str, Path]]]:
             break
     if not found:
         raise PrefdataError(
-            f"{str(path)!r} holds no data: expected data/train-00000-of-00001.parquet or train.jsonl (also validation, test); run `prefdata export` first."
+            f"{str(path)!r} holds no data: expected data/train-00000-of-00001.parquet or train.jsonl (also validation, test); "
+            "run `prefdata export` first."
         )
     for split, shards in found.items():
         _check_shards(split, [file for _, file in shards])
@@ -110,7 +113,8 @@ def _check_hashes(path: Path, manifest: Mapping[str, Any], hashes: Mapping[str, 
     for name, want in listed.items():
         if name in hashes and hashes[name] != want:
             raise PrefdataError(
-                f"{path / name} is not the file its manifest.json describes (changed or broken since the export); export again, or remove manifest.json to use it as it is."
+                f"{path / name} is not the file its manifest.json describes (changed or broken since the export); export again, "
+                "or remove manifest.json to use it as it is."
             )
         if name not in hashes and _SHARD.fullmatch(Path(name).name):
             raise PrefdataError(f"{path / name} is listed in manifest.json and missing; export again.")
@@ -160,4 +164,7 @@ def _kind(path: Path, splits: Mapping[str, pl.DataFrame]) -> str:
         if set(needed) <= set(columns):
             return kind
     known = " or ".join("{" + ", ".join(needed) + "}" for needed in KINDS.values())
-    raise PrefdataError(f"{str(path)!r} has the columns {columns}; needed are {known}: `prefdata import` reads other shapes, `prefdata export` writes these.")
+    raise PrefdataError(
+        f"{str(path)!r} has the columns {columns}; needed are {known}: `prefdata import` reads other shapes, `prefdata "
+        "export` writes these."
+    )

@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from prefdata.core import card
-from prefdata.core.columns import Keys, relation, scan
+from prefdata.core.columns import TEXTS, Keys, relation, scan
 from prefdata.core.errors import BadValue, PrefdataError
 from prefdata.core.ids import canonical_json
 from prefdata.core.method import Param
@@ -33,6 +33,8 @@ SHELF_PARAMS: dict[str, Param] = {
 }
 """Parameters every export has, beside its method's own."""
 SPLITS = ("train", "validation", "test")
+WRITER = 1
+"""Raised whenever files of the same rows would come out different; part of every export's key."""
 
 
 def export(context: Context, bound: Bound) -> StepReport:
@@ -40,8 +42,11 @@ def export(context: Context, bound: Bound) -> StepReport:
     options = _options(bound)
     out = Path(options["out"])
     needs = list(bound.method.header["needs"])
-    rel = relation("pair", ["winner", "twin", *[n for n in needs if not n.endswith("_text") and n not in ("prompt", "messages")]], context.keys)
-    key = bound.key(context, {**rel.reads, **{k: str(v) for k, v in options.items() if k != "out"}, "seed": str(context.recipe.seed)})
+    rel = relation(
+        "pair", ["winner", "twin", *[n for n in needs if not n.endswith("_text") and n not in ("prompt", "messages")]], context.keys
+    )
+    chosen = {name: str(value) for name, value in options.items() if name != "out"}
+    key = bound.key(context, {**rel.reads, **chosen, "seed": str(context.recipe.seed), "writer": str(WRITER)})
     report = StepReport(str(bound.step), key)
     plan = _plan(context, rel.sql, rel.parameters, options)
     report.rows_in = plan.height
@@ -128,7 +133,7 @@ def _write(context: Context, bound: Bound, key: str, fingerprint: str, plan: pl.
             "recipe": _portable(context, options),
             "files": {},
         }
-        card.write(context.store, part, manifest, context.keys, plan)
+        card.write(context.store, part, manifest, context.keys, plan, dict(context.recipe.licences))
         files = sorted(p for p in part.rglob("*") if p.is_file())
         manifest["files"] = {str(p.relative_to(part)): _sha256(p) for p in files}
         (part / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
@@ -151,7 +156,12 @@ def _write_split(context: Context, bound: Bound, part: Path, split: str, plan: p
         return 0
     function, needs = bound.method.load(), list(bound.method.header["needs"])
     conversational = _conversational(context.store, plan)
-    params = {**bound.params, **({"conversational": conversational} if "conversational" in bound.method.params and bound.params["conversational"] is None else {})}
+    params = {
+        **bound.params,
+        **(
+            {"conversational": conversational} if "conversational" in bound.method.params and bound.params["conversational"] is None else {}
+        ),
+    }
     shards = -(-ids.height // options["shard_rows"])
     rows = 0
     for number, frame in enumerate(_chunks(context, needs, ids, options["shard_rows"])):

@@ -27,10 +27,14 @@ def check_expression(expression: str, allowed: Iterable[str] | None = None) -> s
     """
     for node in _nodes(_parse(expression)):
         if node.get("class") == "SUBQUERY" or node.get("type") == "SUBQUERY":
-            raise PrefdataError(f"the expression {expression!r} holds a subquery; allowed: one expression over columns, window functions included.")
+            raise PrefdataError(
+                f"the expression {expression!r} holds a subquery; allowed: one expression over columns, window functions included."
+            )
         name = str(node.get("function_name", "")).lower()
         if name and name.startswith(_FORBIDDEN_FUNCTIONS):
-            raise PrefdataError(f"the expression {expression!r} calls {name}(), which reaches outside the rows; allowed: functions of columns.")
+            raise PrefdataError(
+                f"the expression {expression!r} calls {name}(), which reaches outside the rows; allowed: functions of columns."
+            )
     if allowed is not None:
         allowed = list(allowed)
         for name in sorted(_columns(expression)):

@@ -130,20 +130,28 @@ class _Ingest:
         self._run(f"""CREATE OR REPLACE TEMP TABLE nr AS SELECT min(k) AS k, x, any_value(p) AS p FROM (
             SELECT n * 2 AS k, first AS x, p FROM st UNION ALL SELECT n * 2 + 1, second, p FROM st) new
             {_absent("responses", "x")} GROUP BY x""")
-        self._insert("responses", """SELECT x AS id, p AS prompt_id, u.t AS text, coalesce(u.m, '') AS model, 0 AS sample,
+        self._insert(
+            "responses",
+            """SELECT x AS id, p AS prompt_id, u.t AS text, coalesce(u.m, '') AS model, 0 AS sample,
             length(u.t) AS chars, source FROM (SELECT n * 2 + u.s AS key, u, source FROM (
                 SELECT n, source, unnest([{s: 0, t: response_a, m: model_a}, {s: 1, t: response_b, m: model_b}]) AS u FROM ch))
-            JOIN nr ON nr.k = key""")
-        self._insert("pairs", f"""SELECT i AS id, p AS prompt_id, least(first, second) AS a, greatest(first, second) AS b,
+            JOIN nr ON nr.k = key""",
+        )
+        self._insert(
+            "pairs",
+            f"""SELECT i AS id, p AS prompt_id, least(first, second) AS a, greatest(first, second) AS b,
             source, 'import' AS strategy FROM (SELECT i, min(n) AS n FROM st new {_absent("pairs", "i")} GROUP BY i)
-            JOIN st USING (i, n) JOIN ch USING (n) ORDER BY n""")
+            JOIN st USING (i, n) JOIN ch USING (n) ORDER BY n""",
+        )
         self._items("pair", "st.i", "st.swapped", "label, strength, score_a, score_b, rationale, annotator_id")
-        self._annotate("""st.i AS subject, 'pair' AS kind,
+        self._annotate(
+            """st.i AS subject, 'pair' AS kind,
             CASE WHEN swapped AND label = 'a' THEN 'b' WHEN swapped AND label = 'b' THEN 'a' ELSE label END AS choice,
             CASE WHEN swapped THEN -strength ELSE strength END AS strength, NULL::DOUBLE AS score,
             CASE WHEN swapped THEN score_b ELSE score_a END AS score_a, CASE WHEN swapped THEN score_a ELSE score_b END AS score_b,
             scores, rationale, NULL::VARCHAR AS shown""",
-            "label IS NOT NULL OR score_a IS NOT NULL")
+            "label IS NOT NULL OR score_a IS NOT NULL",
+        )
 
     def _refuse_identical(self) -> None:
         same = self.connection.execute("SELECT line, st.n FROM st JOIN ch USING (n) WHERE first = second").fetchall()
@@ -157,14 +165,19 @@ class _Ingest:
             SELECT *, {_response_id("p", "text", "model", "sample")} AS i, false AS swapped
             FROM (SELECT n, {_PROMPT_ID} AS p, text, model, sample FROM ch)""")
         self._prompts("SELECT n, p FROM st")
-        self._insert("responses", f"""SELECT i AS id, p AS prompt_id, ch.text, coalesce(ch.model, '') AS model,
+        self._insert(
+            "responses",
+            f"""SELECT i AS id, p AS prompt_id, ch.text, coalesce(ch.model, '') AS model,
             coalesce(ch.sample, 0) AS sample, length(ch.text) AS chars, source
             FROM (SELECT i, min(n) AS n FROM st new {_absent("responses", "i")} GROUP BY i)
-            JOIN st USING (i, n) JOIN ch USING (n) ORDER BY n""")
+            JOIN st USING (i, n) JOIN ch USING (n) ORDER BY n""",
+        )
         self._items("response", "st.i", "false", "score, scores, annotator_id")
-        self._annotate("""st.i AS subject, 'response' AS kind, NULL::VARCHAR AS choice, NULL::DOUBLE AS strength, score,
+        self._annotate(
+            """st.i AS subject, 'response' AS kind, NULL::VARCHAR AS choice, NULL::DOUBLE AS strength, score,
             NULL::DOUBLE AS score_a, NULL::DOUBLE AS score_b, scores, NULL::VARCHAR AS rationale, NULL::VARCHAR AS shown""",
-            "score IS NOT NULL OR scores IS NOT NULL")
+            "score IS NOT NULL OR scores IS NOT NULL",
+        )
 
     def _prompts_only(self) -> None:
         self._run(f"CREATE OR REPLACE TEMP TABLE st AS SELECT n, {_PROMPT_ID} AS p, false AS swapped FROM ch")
@@ -174,9 +187,13 @@ class _Ingest:
     def _prompts(self, ids: str) -> None:
         self._run(f"CREATE OR REPLACE TEMP TABLE np AS SELECT p, min(n) AS n FROM ({ids}) new {_absent('prompts', 'p')} GROUP BY p")
         plain = "coalesce(canonical, prompt)"
-        self._insert("prompts", f"""SELECT p AS id,
+        self._insert(
+            "prompts",
+            f"""SELECT p AS id,
             coalesce(messages, to_json([{{role: 'user', content: prompt}}])) AS messages, source, meta,
-            length({plain}) AS chars, md5(lower(trim({plain})))::UUID AS twin, messages IS NULL AS plain FROM ch JOIN np USING (n) ORDER BY n""")
+            length({plain}) AS chars, md5(lower(trim({plain})))::UUID AS twin, messages IS NULL AS plain
+            FROM ch JOIN np USING (n) ORDER BY n""",
+        )
 
     def _items(self, kind: str, subject: str, swapped: str, also: str) -> None:
         """Rows of the file by identity; `new_items` then holds those not seen before."""
@@ -185,30 +202,39 @@ class _Ingest:
             SELECT n, md5(concat_ws({US}, h, row_number() OVER (PARTITION BY h ORDER BY n)))::UUID AS i_id FROM (
                 SELECT st.n, concat_ws({US}, '{kind}', coalesce(source, ''), coalesce(item_id, ''), {subject}, {parts}) AS h
                 FROM st JOIN ch USING (n))) new {_absent("items", "i_id")}""")
-        stored = self._insert("items", f"""SELECT i_id AS id, '{kind}' AS kind, source, subset, item_id, {subject} AS subject,
+        stored = self._insert(
+            "items",
+            f"""SELECT i_id AS id, '{kind}' AS kind, source, subset, item_id, {subject} AS subject,
             {swapped} AS swapped, (SELECT name FROM file) AS file, line, meta
-            FROM ch JOIN new_items USING (n) JOIN st USING (n) ORDER BY n""")
+            FROM ch JOIN new_items USING (n) JOIN st USING (n) ORDER BY n""",
+        )
         self.counts.stored += stored
         self.counts.known += self._run("SELECT count(*) FROM st") - stored
 
     def _annotate(self, columns: str, where: str) -> None:
         """The judgement a row carries, once per new item; who judged is named, or the source stands for them."""
-        self._insert("annotations", f"""SELECT md5(i_id::VARCHAR || 'annotation')::UUID AS id, {columns},
+        self._insert(
+            "annotations",
+            f"""SELECT md5(i_id::VARCHAR || 'annotation')::UUID AS id, {columns},
             coalesce(annotator_id, 'imported:' || coalesce(source, 'file')) AS annotator_id,
             coalesce(annotator_kind, 'imported') AS annotator_kind, source
-            FROM ch JOIN new_items USING (n) JOIN st USING (n) WHERE {where} ORDER BY n""")
+            FROM ch JOIN new_items USING (n) JOIN st USING (n) WHERE {where} ORDER BY n""",
+        )
         self._annotators("JOIN new_items USING (n)" if where == "true" else f"JOIN new_items USING (n) WHERE {where}")
 
     def _annotators(self, joined: str) -> None:
         group = "any_value(annotator_group)" if self.batch.kind in ("pairs", "annotations") else "NULL"
-        self._insert("annotators", f"""SELECT id, kind, id AS name, CASE WHEN g IS NULL THEN NULL ELSE to_json([g]) END AS groups
+        self._insert(
+            "annotators",
+            f"""SELECT id, kind, id AS name, CASE WHEN g IS NULL THEN NULL ELSE to_json([g]) END AS groups
             FROM (SELECT coalesce(annotator_id, 'imported:' || coalesce(source, 'file')) AS id,
                 any_value(coalesce(annotator_kind, 'imported')) AS kind, {group} AS g FROM ch {joined} GROUP BY 1) new
-            {_absent("annotators", "id")}""")
+            {_absent("annotators", "id")}""",
+        )
 
     def _annotations(self) -> None:
         """Judgements that refer to earlier items, by item id or by prompt item and two models."""
-        self._run(f"""CREATE OR REPLACE TEMP TABLE known AS SELECT source, item_id, any_value(kind) AS kind,
+        self._run("""CREATE OR REPLACE TEMP TABLE known AS SELECT source, item_id, any_value(kind) AS kind,
             any_value(subject) AS subject, any_value(swapped) AS swapped FROM items
             WHERE item_id IN (SELECT ref FROM ch) AND kind = 'pair' GROUP BY source, item_id""")
         self._run(f"""CREATE OR REPLACE TEMP TABLE st AS
@@ -225,22 +251,32 @@ class _Ingest:
             Reject(self.batch.file, line or 0, "item_id", f"no stored item {ref!r} of this source; import its pairs first")
             for line, ref in lost
         ]
-        self._insert("pairs", f"""SELECT i AS id, p AS prompt_id, least(x, y) AS a, greatest(x, y) AS b, source, 'votes' AS strategy
+        self._insert(
+            "pairs",
+            f"""SELECT i AS id, p AS prompt_id, least(x, y) AS a, greatest(x, y) AS b, source, 'votes' AS strategy
             FROM (SELECT st.i, any_value(ra.prompt_id) AS p, any_value(ra.id) AS x, any_value(rb.id) AS y,
                 any_value(ch.source) AS source, min(st.n) AS n FROM st JOIN ch USING (n)
                 JOIN items it ON it.item_id = ref AND it.source IS NOT DISTINCT FROM ch.source AND it.kind = 'response'
                 JOIN responses r0 ON r0.id = it.subject
                 JOIN responses ra ON ra.prompt_id = r0.prompt_id AND ra.model = ch.model_a AND ra.sample = 0
                 JOIN responses rb ON rb.prompt_id = r0.prompt_id AND rb.model = ch.model_b AND rb.sample = 0
-                WHERE ch.model_a IS NOT NULL GROUP BY st.i) new {_absent("pairs", "i")} ORDER BY n""")
-        self._items("annotation", "st.i", "st.swapped",
-                    "ref, annotator_id, label, strength, score, shown, sample, raw, rationale, model_a, model_b, created")
-        self._annotate("""st.i AS subject, st.kind AS kind,
+                WHERE ch.model_a IS NOT NULL GROUP BY st.i) new {_absent("pairs", "i")} ORDER BY n""",
+        )
+        self._items(
+            "annotation",
+            "st.i",
+            "st.swapped",
+            "ref, annotator_id, label, strength, score, shown, sample, raw, rationale, model_a, model_b, created",
+        )
+        self._annotate(
+            """st.i AS subject, st.kind AS kind,
             CASE WHEN swapped AND label = 'a' THEN 'b' WHEN swapped AND label = 'b' THEN 'a' ELSE label END AS choice,
             CASE WHEN swapped THEN -strength ELSE strength END AS strength, score,
             NULL::DOUBLE AS score_a, NULL::DOUBLE AS score_b, NULL::JSON AS scores, rationale,
             CASE WHEN swapped AND shown = 'ab' THEN 'ba' WHEN swapped AND shown = 'ba' THEN 'ab' ELSE shown END AS shown,
-            seconds, raw, try_cast(created AS TIMESTAMP) AS created""", "true")
+            seconds, raw, try_cast(created AS TIMESTAMP) AS created""",
+            "true",
+        )
 
 
 _PROMPT_ID = f"md5(coalesce(canonical, 'user' || {US} || prompt || {RS}))::UUID"

@@ -12,7 +12,7 @@ import yaml
 from prefdata.core import catalogue
 from prefdata.core.errors import BadValue, PrefdataError, UnknownName
 
-TOP = ("models", "steps", "only", "seed")
+TOP = ("models", "steps", "only", "seed", "licences")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Recipe:
         steps: in order.
         only: sources to work on; empty: everything in the store.
         seed: of every random choice.
+        licences: source -> licence, for the cards of exports.
         folder: relative paths that do not exist from the working directory are tried from here.
     """
 
@@ -47,6 +48,7 @@ class Recipe:
     steps: Sequence[Step] = ()
     only: tuple[str, ...] = ()
     seed: int = 0
+    licences: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -56,6 +58,7 @@ class Recipe:
             "steps": [{s.name: {s.method: dict(s.params)}} for s in self.steps],
             "only": list(self.only),
             "seed": self.seed,
+            "licences": dict(self.licences),
         }
 
 
@@ -87,17 +90,31 @@ def parse(data: Mapping[str, Any], *, folder: Path | None = None) -> Recipe:
     steps = data.get("steps")
     if not isinstance(steps, list) or not steps:
         raise BadValue("steps", steps, "a list such as  - pairing: {all_pairs: {}}")
-    models = data.get("models") or {}
-    if not isinstance(models, dict) or not all(isinstance(v, dict) for v in models.values()):
+    models = _names(data, "models", "names with settings such as  writer: {kind: openai, model: my-8b}")
+    if not all(isinstance(v, dict) for v in models.values()):
         raise BadValue("models", models, "names with settings such as  writer: {kind: openai, model: my-8b}")
     only = data.get("only") or []
     return Recipe(
         models=models,
         steps=tuple(_step(number, entry) for number, entry in enumerate(steps, 1)),
         only=tuple([only] if isinstance(only, str) else only),
-        seed=int(data.get("seed") or 0),
+        seed=_seed(data.get("seed")),
+        licences=_names(data, "licences", "sources with licences such as  my_source: cc-by-4.0"),
         folder=folder,
     )
+
+
+def _names(data: Mapping[str, Any], key: str, allowed: str) -> dict[str, Any]:
+    value = data.get(key) or {}
+    if not isinstance(value, dict):
+        raise BadValue(key, value, allowed)
+    return value
+
+
+def _seed(value: Any) -> int:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value or 0
+    raise BadValue("seed", value, "a whole number")
 
 
 def _step(number: int, entry: Any) -> Step:
@@ -130,7 +147,11 @@ def override(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         steps = [s[parts[0]] for s in data.get("steps") or [] if isinstance(s, dict) and parts[0] in s]
         if not steps or len(parts) != 3:
             names = {f"{k}.{m}" for s in data.get("steps") or [] for k, v in s.items() for m in ([v] if isinstance(v, str) else v)}
-            raise UnknownName("override", path, {*(f"{n}.PARAMETER" for n in names), *(f"models.{m}.SETTING" for m in data.get("models") or {}), "seed", "only"})
+            raise UnknownName(
+                "override",
+                path,
+                {*(f"{n}.PARAMETER" for n in names), *(f"models.{m}.SETTING" for m in data.get("models") or {}), "seed", "only"},
+            )
         hits = [s for s in steps if isinstance(s, dict) and parts[1] in s]
         if not hits:
             raise UnknownName("override", path, {f"{parts[0]}.{m}" for s in steps for m in ([s] if isinstance(s, str) else s)})

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -29,6 +29,7 @@ from prefdata.core.run import Bound, Context, StepReport, record_step
 from prefdata.core.store import insert, insert_new
 
 log = logging.getLogger("prefdata.run")
+Row = TypeVar("Row", Prompt, Response, Pair)
 FLUSH_ROWS, FLUSH_SECONDS, WINDOW = 500, 1.0, 5_000
 _NAMES = {
     "prompt": ["messages", "source", "meta"],
@@ -105,7 +106,9 @@ def _annotator_kind(bound: Bound) -> str:
     return "llm" if "ask" in bound.handed else "verifier"
 
 
-def _rowwise(context: Context, bound: Bound, subject: str, to_tables: Callable[[list[_Done], str], Mapping[str, pl.DataFrame]]) -> StepReport:
+def _rowwise(
+    context: Context, bound: Bound, subject: str, to_tables: Callable[[list[_Done], str], Mapping[str, pl.DataFrame]]
+) -> StepReport:
     key = bound.key(context)
     todo, report = _missing(context, bound, key, subject)
     if context.plan:
@@ -180,7 +183,7 @@ def _object(subject: str, row: Mapping[str, Any]) -> Prompt | Response | Pair:
     return _stored(Pair(prompt, a, b), row["id"])
 
 
-def _stored(row: Any, identity: str) -> Any:
+def _stored(row: Row, identity: str) -> Row:
     """A row from the store keeps the store's identity, whatever sample it was."""
     row.__dict__["id"] = identity
     return row
@@ -235,6 +238,8 @@ async def _pool(context: Context, bound: Bound, rows: _Rows, write: Callable[[li
     def interrupted() -> None:
         if rows.stopped and pool:
             pool.cancel()
+        elif pool:
+            log.info("stopping: rows in flight finish first, since they may be paid for; Ctrl-C again gives them up.")
         rows.stopped = True
 
     with suppress(NotImplementedError, RuntimeError, ValueError):  # not the main thread: Ctrl-C is someone else's
@@ -294,8 +299,10 @@ async def _one_row(method: Method, function: Callable[..., Any], row: Any, param
 
 
 def _write(context: Context, key: str, done: list[_Done], frames: Mapping[str, pl.DataFrame]) -> None:
-    outcomes = pl.DataFrame([{"key": key, "subject": d.subject, "state": d.state, "note": d.note, "cost": d.cost} for d in done],
-                            schema={"key": pl.String, "subject": pl.String, "state": pl.String, "note": pl.String, "cost": pl.Float64})
+    outcomes = pl.DataFrame(
+        [{"key": key, "subject": d.subject, "state": d.state, "note": d.note, "cost": d.cost} for d in done],
+        schema={"key": pl.String, "subject": pl.String, "state": pl.String, "note": pl.String, "cost": pl.Float64},
+    )
     with context.store.write() as connection:
         for table, frame in frames.items():
             insert_new(connection, table, frame)
@@ -308,9 +315,22 @@ def _write(context: Context, key: str, done: list[_Done], frames: Mapping[str, p
 def _responses_frame(made: list[Response], key: str) -> pl.DataFrame:
     return pl.DataFrame(
         [
-            {"id": r.id, "prompt_id": r.prompt.id, "text": r.text, "model": r.model, "sample": r.sample, "chars": len(r.text),
-             "strategy": key, "role": r.role, "parents": canonical_json(list(r.parents)), "params": canonical_json(dict(r.params)),
-             "finish": r.finish, "tokens_in": r.tokens_in, "tokens_out": r.tokens_out, "source": r.prompt.source}
+            {
+                "id": r.id,
+                "prompt_id": r.prompt.id,
+                "text": r.text,
+                "model": r.model,
+                "sample": r.sample,
+                "chars": len(r.text),
+                "strategy": key,
+                "role": r.role,
+                "parents": canonical_json(list(r.parents)),
+                "params": canonical_json(dict(r.params)),
+                "finish": r.finish,
+                "tokens_in": r.tokens_in,
+                "tokens_out": r.tokens_out,
+                "source": r.prompt.source,
+            }
             for r in made
         ],
         schema_overrides={"finish": pl.String, "tokens_in": pl.Int64, "tokens_out": pl.Int64},

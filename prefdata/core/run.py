@@ -183,7 +183,9 @@ def bind(step: Step, recipe: Recipe) -> Bound:
     for use in MODELS:
         if use in method.handed:
             if use not in given:
-                raise PrefdataError(f"{step} needs  {use}: NAME  with one of the recipe's models ({', '.join(recipe.models) or 'none yet'}).")
+                raise PrefdataError(
+                    f"{step} needs  {use}: NAME  with one of the recipe's models ({', '.join(recipe.models) or 'none yet'})."
+                )
             handed[use] = str(given.pop(use))
     extra = {}
     if "path" in method.handed:
@@ -228,7 +230,16 @@ def record_step(context: Context, bound: Bound, key: str, *, gives: Sequence[str
         connection.execute("DELETE FROM steps WHERE key = ?", [key])
         connection.execute(
             "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, now()::TIMESTAMP)",
-            [key, bound.method.shelf, bound.method.name, canonical_json(params), json.dumps(list(gives)), fingerprint, rows, context.run_id],
+            [
+                key,
+                bound.method.shelf,
+                bound.method.name,
+                canonical_json(params),
+                json.dumps(list(gives)),
+                fingerprint,
+                rows,
+                context.run_id,
+            ],
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from prefdata.core import lock, schema
 from prefdata.core.errors import PrefdataError, StoreError
 
 DEFAULT = "prefdata.duckdb"
+_NOT_OURS = ("not a valid DuckDB", "magic bytes", "sqlite_scanner", "Unrecognized storage type")
 _FULL = ("No space left", "File too large", "Disk quota", "could not write all bytes", "Could not write")
 
 
@@ -34,7 +35,7 @@ class Store:
 
     @property
     def exists(self) -> bool:
-        return self.path.exists() and self.path.stat().st_size > 0
+        return self.path.is_file() and self.path.stat().st_size > 0
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -121,6 +122,11 @@ class Store:
             try:
                 connection.execute("SET enable_progress_bar=false")
                 yield connection
+            except RuntimeError as error:
+                if not isinstance(error.__cause__, KeyboardInterrupt):
+                    raise
+                connection.interrupt()  # a query may still run behind a Ctrl-C, and close() would wait for its end
+                raise KeyboardInterrupt from None
             finally:
                 connection.close()
 
@@ -153,14 +159,16 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFram
 
 
 def _config() -> dict[str, str | bool | int | float | list[str]]:
-    return {"memory_limit": os.environ.get("PREFDATA_MEMORY", "1GB")}
+    return {
+        "memory_limit": os.environ.get("PREFDATA_MEMORY", "1GB"),
+        "autoinstall_known_extensions": False,  # a file of another kind must not make DuckDB reach for the network
+        "autoload_known_extensions": False,
+    }
 
 
 def _rollback(connection: duckdb.DuckDBPyConnection) -> None:
-    try:
+    with suppress(duckdb.Error):  # the failure that brought us here may have ended the transaction already
         connection.rollback()
-    except duckdb.Error:
-        pass  # the failure that brought us here ended the transaction already
 
 
 @contextmanager
@@ -177,7 +185,7 @@ def _plain_errors(path: Path) -> Iterator[None]:
                 f"no space left to write {str(path)!r}: this batch was not stored, everything before it is; "
                 "free some space and run the same command again."
             ) from error
-        if "not a valid DuckDB" in text or "magic bytes" in text:
+        if any(words in text for words in _NOT_OURS):
             raise StoreError(f"{str(path)!r} is not a prefdata store; give another --store FILE.") from error
         if isinstance(error, PermissionError) or "Permission denied" in text or "Read-only file system" in text:
             raise StoreError(f"no permission to write {str(path)!r}; give a writable place with --store FILE.") from error

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from prefdata.core import columns, votes
-from prefdata.core.columns import Relation, relation, scan
+from prefdata.core.columns import LABEL, Relation, relation, scan
 from prefdata.core.errors import BadValue, PrefdataError
 from prefdata.core.expressions import check_expression, referenced
 from prefdata.core.ingest import Counts, ingest
@@ -23,7 +23,6 @@ from prefdata.core.run import Bound, Context, StepReport, record_step
 from prefdata.core.store import insert
 
 _FINITE = "CASE WHEN isfinite({0}) THEN {0} END"
-_LABEL_COLUMNS = ("p_a", "p_tie", "winner", "margin", "confidence", "votes")
 
 
 def source(context: Context, bound: Bound) -> StepReport:
@@ -68,15 +67,18 @@ def pairing(context: Context, bound: Bound) -> StepReport:
     if not changed:
         return report
     rows = _gather(context, "response", needs)
-    made = bound.method.load()(rows, **_seeded(context, bound)).select(pl.col("first").cast(pl.String), pl.col("second").cast(pl.String))
+    made = bound.method.load()(rows, **_seeded(context, bound)).select(pl.col("first", "second").cast(pl.String))
     with context.store.write() as connection:
         connection.register("made", made.with_row_index("n"))
-        found = connection.execute(f"""INSERT INTO pairs BY NAME SELECT id, prompt_id, a, b, source, $key AS strategy FROM (
+        found = connection.execute(
+            """INSERT INTO pairs BY NAME SELECT id, prompt_id, a, b, source, $key AS strategy FROM (
             SELECT md5(least(first, second) || greatest(first, second))::UUID AS id, any_value(r.prompt_id) AS prompt_id,
                 any_value(least(first, second))::UUID AS a, any_value(greatest(first, second))::UUID AS b,
                 any_value(r.source) AS source, min(n) AS n
             FROM made JOIN responses r ON r.id = first::UUID WHERE first <> second GROUP BY 1) new
-            ANTI JOIN pairs old ON old.id = new.id ORDER BY n""", {"key": key}).fetchone()
+            ANTI JOIN pairs old ON old.id = new.id ORDER BY n""",
+            {"key": key},
+        ).fetchone()
     report.done = int(found[0]) if found else 0
     report.detail["pairs"] = made.height
     record_step(context, bound, key, fingerprint=report.detail.pop("fingerprint"), rows=report.rows_in)
@@ -94,12 +96,13 @@ def aggregate(context: Context, bound: Bound) -> StepReport:
         return report
     if bound.method.handed == ():
         made: Sql = bound.method.load()(**bound.params)
-        listed = ", ".join(f"{check_expression(made.columns[c], ('n', 'n_a', 'n_b', 'n_tie', 'n_both_bad'))} AS {c}" for c in _LABEL_COLUMNS)
+        listed = ", ".join(f"{check_expression(made.columns[c], votes.COUNTS)} AS {c}" for c in LABEL)
         select, frame = f"SELECT id AS pair_id, {listed} FROM ({rel.sql})", None
     else:
-        rows = context.store.frame(f"{rel.sql} ORDER BY row, {'annotator_id' if 'counts' not in bound.method.handed else 'id'}", dict(rel.parameters))
+        order = "row" if "counts" in bound.method.handed else "row, annotator_id, choice"
+        rows = context.store.frame(f"{rel.sql} ORDER BY {order}", dict(rel.parameters))
         frame = _no_nan(bound.method.load()(rows, **_seeded(context, bound)))
-        select = "SELECT pair_id, " + ", ".join(_LABEL_COLUMNS) + " FROM frame"
+        select = "SELECT pair_id, " + ", ".join(LABEL) + " FROM frame"
     _replace(context, "labels", key, select, rel.parameters if frame is None else {}, frame)
     rows_out = context.store.rows("SELECT count(*), count(winner) FROM labels WHERE key = ?", [key])[0]
     report.done, report.abstained = rows_out[1], rows_out[0] - rows_out[1]
@@ -132,7 +135,7 @@ def signal(context: Context, bound: Bound) -> StepReport:
         if changed:
             _count_signals(context, report, key, len(gives))
     record_step(context, bound, key, gives=gives, fingerprint=report.detail.pop("fingerprint", ""), rows=report.rows_in)
-    context.keys.signals |= {name: (key, subject) for name in gives}
+    context.keys.signals |= dict.fromkeys(gives, (key, subject))
     return report
 
 
@@ -169,13 +172,17 @@ def _long(frame: pl.DataFrame, bound: Bound, subject: str, gives: list[str], con
     made: pl.DataFrame = bound.method.load()(frame, **_seeded(context, bound))
     missing = [name for name in gives if name not in made.columns]
     if missing or made.height != frame.height:
-        raise PrefdataError(f"{bound.step} gave {made.height} rows with columns {made.columns}; its header promises {gives} for each of {frame.height} rows.")
+        raise PrefdataError(
+            f"{bound.step} gave {made.height} rows with columns {made.columns}; "
+            f"its header promises {gives} for each of {frame.height} rows."
+        )
+    finite = pl.when(pl.col("value").is_finite()).then(pl.col("value")).alias("value")
     return pl.concat(
-        pl.DataFrame({"subject": frame["id"], "kind": pl.repeat(subject, frame.height, eager=True), "name": pl.repeat(name, frame.height, eager=True)}).with_columns(
-            made[name].cast(pl.Float64).alias("value")
+        pl.DataFrame({"subject": frame["id"], "value": made[name].cast(pl.Float64)}).select(
+            "subject", pl.lit(subject).alias("kind"), pl.lit(name).alias("name"), finite
         )
         for name in gives
-    ).with_columns(pl.when(pl.col("value").is_finite()).then(pl.col("value")).alias("value"))
+    )
 
 
 def filters(context: Context, bound: Bound) -> StepReport:
@@ -200,9 +207,11 @@ def filters(context: Context, bound: Bound) -> StepReport:
             frame = pl.DataFrame({"pair_id": rows["id"], "reason": verdict.cast(pl.String)})
             select = "SELECT pair_id, reason FROM frame"
         _replace(context, "decisions", key, select, rel.parameters if frame is None else {}, frame)
-    by_reason = context.store.rows("SELECT reason, count(*) FROM decisions WHERE key = ? GROUP BY 1 ORDER BY 2 DESC", [key]) if not context.plan else []
-    kept = sum(n for reason, n in by_reason if reason is None)
-    report.detail |= {"kept": kept, "dropped": {str(r): n for r, n in by_reason if r is not None}} if not context.plan else {}
+    if not context.plan:
+        by_reason = context.store.rows("SELECT reason, count(*) FROM decisions WHERE key = ? GROUP BY 1 ORDER BY 2 DESC, 1", [key])
+        kept = sum(n for reason, n in by_reason if reason is None)
+        report.detail |= {"kept": kept, "dropped": {str(reason): n for reason, n in by_reason if reason is not None}}
+        report.done = report.rows_in - report.had
     record_step(context, bound, key, fingerprint=report.detail.pop("fingerprint", ""), rows=report.rows_in)
     return report
 
@@ -216,11 +225,11 @@ def _gather_filter(context: Context, names: list[str], own: str) -> pl.DataFrame
 def acquire(context: Context, bound: Bound) -> StepReport:
     """Pairs -> the queue of who answers next; replaced whenever the pool changes."""
     names = list(bound.method.header["needs"])
-    rel = relation("pair", names, context.keys)
-    key = bound.key(context, rel.reads)
+    rel = votes.pool(votes.votes(context.keys, context.judge_keys, None), context.keys, names)
+    key = bound.key(context, {"judges": ",".join(sorted(context.judge_keys)), **rel.reads})
     report, changed = _start(context, bound, key, rel)
     if changed:
-        rows = _gather(context, "pair", names)
+        rows = context.store.frame(f"{rel.sql} ORDER BY row", dict(rel.parameters))
         made = bound.method.load()(rows, **_seeded(context, bound))
         _replace(context, "queue", key, "SELECT pair_id, send_to, priority, reason FROM frame", {}, made)
         report.done = made.height

@@ -11,6 +11,7 @@ from typing import Any
 
 from prefdata.core.columns import Keys, Relation, relation
 
+COUNTS = ("n", "n_a", "n_b", "n_tie", "n_both_bad")
 _PAIR = """SELECT v.subject AS pair_id, v.annotator_id, v.annotator_kind, v.choice, v.strength, v.key
     FROM live_annotations v WHERE v.kind = 'pair' AND v.choice IS NOT NULL AND v.choice <> 'abstain'"""
 _POINT = """SELECT p.id AS pair_id, x.annotator_id, x.annotator_kind,
@@ -46,6 +47,14 @@ def votes(keys: Keys, judge_keys: Sequence[str], of: Sequence[str] | None) -> Re
             v.annotator_id, v.annotator_kind, v.choice, v.strength
         FROM every v JOIN base ON base.id = v.pair_id WHERE ({machine}) {chosen}"""
     return Relation(sql, pairs.reads, parameters)
+
+
+def pool(all_votes: Relation, keys: Keys, needs: Sequence[str]) -> Relation:
+    """One row per pair, voted on or not (n = 0): id, row, `needs` (columns of a pair), n, n_a, n_b, n_tie, n_both_bad."""
+    pairs, counted = relation("pair", needs, keys), counts(all_votes)
+    columns = ", ".join(f"coalesce(c.{name}, 0) AS {name}" for name in ("n", "n_a", "n_b", "n_tie", "n_both_bad"))
+    sql = f"SELECT base.*, {columns} FROM ({pairs.sql}) base LEFT JOIN ({counted.sql}) c ON c.id = base.id"
+    return Relation(sql, {**pairs.reads, **counted.reads}, {**pairs.parameters, **counted.parameters})
 
 
 def counts(all_votes: Relation) -> Relation:
