@@ -22,7 +22,7 @@ _COLUMNS = (
     "cost: 'DOUBLE', seconds: 'DOUBLE', created: 'TIMESTAMP'}"
 )
 _PREFIX = "('0x' || substr(id, 1, 16))::UBIGINT"
-_SIZE = 16 << 20
+_SIZE = 1 << 20
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 

@@ -48,8 +48,8 @@ def _facts(store: Store, keys: Keys, plan: pl.DataFrame) -> dict[str, pl.DataFra
             "sources": "SELECT coalesce(source, 'unknown') AS source, count(*) AS pairs, count(DISTINCT prompt_id) AS prompts "
             "FROM kept GROUP BY 1 ORDER BY 1",
             "annotators": "SELECT annotator_kind AS kind, count(DISTINCT annotator_id) AS annotators, count(*) AS judgements, "
-            "count(DISTINCT subject) AS judged FROM live_annotations WHERE subject IN (SELECT id FROM kept) "
-            "OR subject IN (SELECT unnest([a, b]) FROM pairs SEMI JOIN kept USING (id)) GROUP BY 1 ORDER BY 1",
+            "count(DISTINCT subject) AS judged FROM live_annotations SEMI JOIN (SELECT id FROM kept UNION ALL SELECT "
+            "unnest([a, b]) FROM pairs SEMI JOIN kept USING (id)) judged ON judged.id = subject GROUP BY 1 ORDER BY 1",
             "lengths": " UNION ALL ".join(
                 f"SELECT '{name}' AS part, quantile_disc({name}_chars, 0.5) AS median, round(avg({name}_chars), 1) AS mean, "
                 f"max({name}_chars) AS longest FROM kept"

@@ -13,18 +13,15 @@ Which labels and signals: those of the run's own steps, else the newest in the s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import polars as pl
 
 from prefdata.core.errors import PrefdataError, UnknownName
 from prefdata.core.store import Store
 
-CHUNK = 50_000
 LABEL = ("p_a", "p_tie", "winner", "margin", "confidence", "votes")
-_PROMPT = {
+PROMPT = {
     "prompt": "json_extract_string(pr.messages, '$[#-1].content')",
     "messages": "pr.messages::VARCHAR",
     "prompt_chars": "pr.chars",
@@ -106,7 +103,7 @@ def relation(subject: str, names: Iterable[str], keys: Keys) -> Relation:
 
 def known_names(subject: str, keys: Keys) -> list[str]:
     """Every column name that `relation` would accept now."""
-    names = [*_OWN[subject], *_PROMPT]
+    names = [*_OWN[subject], *PROMPT]
     if subject == "pair":
         names += [f"{side}_{name}" for side in ("a", "b", "chosen", "rejected") for name in _SIDED] + list(LABEL)
         names += [f"{side}_{n}" for n, (_, k) in keys.signals.items() if k == "response" for side in ("a", "b", "chosen", "rejected")]
@@ -130,8 +127,8 @@ class _Build:
             if name == "score":
                 self.joins["sc"] = f"LEFT JOIN {SCORES} sc ON sc.subject = r.id"
             return _OWN[self.subject][name]
-        if name in _PROMPT:
-            return self._of_prompt(_PROMPT[name])
+        if name in PROMPT:
+            return self._of_prompt(PROMPT[name])
         if self.subject == "pair":
             found = self._of_pair(name)
             if found:
@@ -217,77 +214,3 @@ class _Build:
         columns = ", ".join([f"{alias}.id AS id", f"{alias}.rowid AS row", *selected])
         sql = f"SELECT {columns} FROM {base} {' '.join(self.joins.values())}"
         return Relation(sql + (f" WHERE {' AND '.join(where)}" if where else ""), self.reads, self.parameters)
-
-
-def scan(
-    store: Store, subject: str, names: Iterable[str], keys: Keys, *, only: pl.DataFrame | None = None, chunk: int = CHUNK
-) -> Iterator[pl.DataFrame]:
-    """Frames of at most `chunk` rows in row order, with `id` and `names`; each is read in one short call.
-
-    Decide on narrow columns first, then join the texts: the first pass fetches row numbers only; each chunk then reads
-    the stretch of the text tables its rows lie in. `only` (a frame with `id`) restricts and keeps store order.
-    """
-    names = list(dict.fromkeys(names))
-    wide = [n for n in names if n in TEXTS]
-    narrow = relation(subject, [n for n in names if n not in wide] + _anchors(subject, wide), keys)
-    sql = f"SELECT * FROM ({narrow.sql}) y {'SEMI JOIN only_ids USING (id)' if only is not None else ''} ORDER BY row"
-    frames = {} if only is None else {"only_ids": only.select(pl.col("id"))}
-    index = _with_rows(store, sql, narrow.parameters, subject, wide, frames)
-    for start in range(0, index.height, chunk):
-        part = index.slice(start, chunk)
-        yield part.drop("row") if not wide else _texts(store, subject, part, wide).select("id", *names)
-
-
-def _anchors(subject: str, wide: list[str]) -> list[str]:
-    """The ids by which texts are fetched."""
-    if subject == "pair":
-        sided = any(n.startswith(("chosen", "rejected")) for n in wide)
-        return ["a_id", "b_id", *(["winner"] if sided else []), *(["prompt_id"] if {"prompt", "messages"} & set(wide) else [])]
-    return ["prompt_id"] if {"prompt", "messages"} & set(wide) else []
-
-
-def _with_rows(
-    store: Store, sql: str, parameters: Mapping[str, Any], subject: str, wide: list[str], frames: Mapping[str, pl.DataFrame]
-) -> pl.DataFrame:
-    """The narrow pass, with the row numbers of the texts that the wide one will fetch."""
-    joins, columns = "", "x.*"
-    if subject == "pair" and any(n.endswith("_text") for n in wide):
-        joins += " JOIN responses ra ON ra.id = x.a_id JOIN responses rb ON rb.id = x.b_id"
-        columns += ", ra.rowid AS a_row, rb.rowid AS b_row"
-    if {"prompt", "messages"} & set(wide) and subject != "prompt":
-        joins += " JOIN prompts pp ON pp.id = x.prompt_id"
-        columns += ", pp.rowid AS p_row"
-    return store.frame(f"SELECT {columns} FROM ({sql}) x {joins} ORDER BY x.row", dict(parameters), **frames)
-
-
-def _texts(store: Store, subject: str, part: pl.DataFrame, wide: list[str]) -> pl.DataFrame:
-    columns, joins = ["c.*"], ""
-    for name, alias, table, row in (
-        ("a", "ra", "responses", "a_row"),
-        ("b", "rb", "responses", "b_row"),
-        ("p", "pr", "prompts", "p_row" if subject != "prompt" else "row"),
-        ("r", "r", "responses", "row"),
-    ):
-        if name == "r" and (subject != "response" or "text" not in wide):
-            continue
-        if row not in part.columns or (name == "p" and not {"prompt", "messages"} & set(wide)):
-            continue
-        low, high = part.select(pl.col(row).min().alias("low"), pl.col(row).max().alias("high")).row(0)
-        content = "messages" if table == "prompts" else "text"
-        joins += f" JOIN (SELECT rowid AS at, {content} FROM {table} WHERE rowid BETWEEN {low} AND {high}) {alias} ON {alias}.at = c.{row}"
-    for name in wide:
-        columns.append(f"{_TEXT_OF[name]} AS {name}")
-    drop = [n for n in ("a_row", "b_row", "p_row") if n in part.columns]
-    found = store.frame(f"SELECT {', '.join(columns)} FROM c {joins} ORDER BY c.row", c=part)
-    return found.drop("row", *drop)
-
-
-_TEXT_OF = {
-    "text": "r.text",
-    "prompt": _PROMPT["prompt"],
-    "messages": _PROMPT["messages"],
-    "a_text": "ra.text",
-    "b_text": "rb.text",
-    "chosen_text": "CASE c.winner WHEN 'a' THEN ra.text WHEN 'b' THEN rb.text END",
-    "rejected_text": "CASE c.winner WHEN 'a' THEN rb.text WHEN 'b' THEN ra.text END",
-}

@@ -51,8 +51,8 @@ class Stopped(PrefdataError):
     """The run was stopped on purpose (Ctrl-C, budget); everything finished is stored."""
 
 
-class OverBudget(Stopped):
-    """The next paid call would exceed the budget."""
+class Interrupted(Stopped):
+    """Stopped by Ctrl-C."""
 
 
 def nearest(got: str, known: Iterable[str]) -> str | None:

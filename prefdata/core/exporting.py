@@ -10,18 +10,19 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from prefdata.core import card
-from prefdata.core.columns import TEXTS, Keys, relation, scan
+from prefdata.core.columns import TEXTS, Keys, relation
 from prefdata.core.errors import BadValue, PrefdataError
 from prefdata.core.ids import canonical_json
 from prefdata.core.method import Param
 from prefdata.core.run import Bound, Context, StepReport, record_step
+from prefdata.core.scan import locate, read
 from prefdata.core.store import Store
 
 SHELF_PARAMS: dict[str, Param] = {
@@ -42,9 +43,7 @@ def export(context: Context, bound: Bound) -> StepReport:
     options = _options(bound)
     out = Path(options["out"])
     needs = list(bound.method.header["needs"])
-    rel = relation(
-        "pair", ["winner", "twin", *[n for n in needs if not n.endswith("_text") and n not in ("prompt", "messages")]], context.keys
-    )
+    rel = relation("pair", ["winner", "twin", *(n for n in needs if n not in TEXTS)], context.keys)
     chosen = {name: str(value) for name, value in options.items() if name != "out"}
     key = bound.key(context, {**rel.reads, **chosen, "seed": str(context.recipe.seed), "writer": str(WRITER)})
     report = StepReport(str(bound.step), key)
@@ -123,12 +122,12 @@ def _write(context: Context, bound: Bound, key: str, fingerprint: str, plan: pl.
     shutil.rmtree(part, ignore_errors=True)
     try:
         (part / "data").mkdir(parents=True)
-        counts = {split: _write_split(context, bound, part, split, plan, options) for split in SPLITS}
+        counts = _write_splits(context, bound, part, plan, options)
         manifest = {
             "kind": bound.method.name,
             "key": key,
             "fingerprint": fingerprint,
-            "counts": {k: v for k, v in counts.items() if v},
+            "counts": counts,
             "keys": _keys(context.keys),
             "recipe": _portable(context, options),
             "files": {},
@@ -150,34 +149,28 @@ def _refuse_foreign(out: Path) -> None:
         raise PrefdataError(f"{str(out)!r} exists and is no export of prefdata; give another  out: FOLDER  or move it away.")
 
 
-def _write_split(context: Context, bound: Bound, part: Path, split: str, plan: pl.DataFrame, options: Mapping[str, Any]) -> int:
-    ids = plan.filter(pl.col("split") == split).select("id")
-    if ids.is_empty():
-        return 0
-    function, needs = bound.method.load(), list(bound.method.header["needs"])
-    conversational = _conversational(context.store, plan)
-    params = {
-        **bound.params,
-        **(
-            {"conversational": conversational} if "conversational" in bound.method.params and bound.params["conversational"] is None else {}
-        ),
-    }
-    shards = -(-ids.height // options["shard_rows"])
-    rows = 0
-    for number, frame in enumerate(_chunks(context, needs, ids, options["shard_rows"])):
-        made = function(frame, **params)
-        rows += made.height
-        name = part / "data" / f"{split}-{number:05d}-of-{shards:05d}.{options['format']}"
-        if options["format"] == "parquet":
-            made.write_parquet(name, compression="zstd", statistics=True)
-        else:
-            made.write_ndjson(name)
-        context.progress.advance(done=frame.height)
-    return rows
-
-
-def _chunks(context: Context, needs: list[str], ids: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
-    return scan(context.store, "pair", needs, context.keys, only=ids, chunk=size)
+def _write_splits(context: Context, bound: Bound, part: Path, plan: pl.DataFrame, options: Mapping[str, Any]) -> dict[str, int]:
+    """Write every split's shards; returns rows per split."""
+    needs, params = list(bound.method.header["needs"]), dict(bound.params)
+    if "conversational" in params:
+        if params["conversational"] is None:
+            params["conversational"] = _conversational(context.store, plan)
+        needs.remove("prompt" if params["conversational"] else "messages")  # a prompt is read in one form only
+    index = locate(context.store, "pair", needs, context.keys, only=plan)
+    function, counts = bound.method.load(), {}
+    for split in SPLITS:
+        rows = index.filter(pl.col("split") == split)
+        shards = -(-rows.height // options["shard_rows"])
+        for number, frame in enumerate(read(context.store, "pair", rows, needs, options["shard_rows"])):
+            made = function(frame, **params)
+            name = part / "data" / f"{split}-{number:05d}-of-{shards:05d}.{options['format']}"
+            if options["format"] == "parquet":
+                made.write_parquet(name, compression="zstd")
+            else:
+                made.write_ndjson(name)
+            counts[split] = counts.get(split, 0) + made.height
+            context.progress.advance(done=frame.height)
+    return counts
 
 
 def _conversational(store: Store, plan: pl.DataFrame) -> bool:

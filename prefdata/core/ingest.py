@@ -5,7 +5,8 @@ and the rows it refused. Kinds and columns:
 
 pairs        line, prompt | (messages, canonical), response_a, response_b, model_a, model_b, label (a, b, tie, both_bad
              or null), annotator_kind, annotator_id, annotator_group, strength, score_a, score_b, scores, rationale
-responses    line, prompt | (messages, canonical), text, model, sample, score, scores, annotator_kind, annotator_id
+responses    line, prompt | (messages, canonical), text, model, sample, score, scores, annotator_kind, annotator_id,
+             prompt_meta (what the row says about the prompt, where `meta` is about the response)
 prompts      line, prompt | (messages, canonical)
 annotations  line, ref (an earlier item_id of the same source), model_a, model_b (where ref names a prompt), label,
              strength, score, rationale, annotator_kind, annotator_id, annotator_group, shown, seconds, raw, sample
@@ -37,6 +38,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
     },
     "responses": {
         **dict.fromkeys(("prompt", "messages", "canonical", "text", "model", "scores", "annotator_kind", "annotator_id"), _TEXT),
+        "prompt_meta": _TEXT,
         "sample": _INT,
         "score": _REAL,
     },
@@ -187,10 +189,11 @@ class _Ingest:
     def _prompts(self, ids: str) -> None:
         self._run(f"CREATE OR REPLACE TEMP TABLE np AS SELECT p, min(n) AS n FROM ({ids}) new {_absent('prompts', 'p')} GROUP BY p")
         plain = "coalesce(canonical, prompt)"
+        meta = "coalesce(prompt_meta, meta) AS meta" if self.batch.kind == "responses" else "meta"
         self._insert(
             "prompts",
             f"""SELECT p AS id,
-            coalesce(messages, to_json([{{role: 'user', content: prompt}}])) AS messages, source, meta,
+            coalesce(messages, to_json([{{role: 'user', content: prompt}}])) AS messages, source, {meta},
             length({plain}) AS chars, md5(lower(trim({plain})))::UUID AS twin, messages IS NULL AS plain
             FROM ch JOIN np USING (n) ORDER BY n""",
         )

@@ -17,4 +17,6 @@ def bundled(name: str) -> Path:
     # Beside an installed package stand strangers: another distribution may well own a folder called `app`.
     if beside.is_dir() and _PACKAGE.parent.name not in ("site-packages", "dist-packages"):
         return beside
-    raise PrefdataError(f"this installation of prefdata came without its folder {name!r}; reinstall it with  pip install --force-reinstall prefdata.")
+    raise PrefdataError(
+        f"this installation of prefdata came without its folder {name!r}; reinstall it with  pip install --force-reinstall prefdata."
+    )

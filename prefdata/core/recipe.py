@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,30 +135,41 @@ def _step(number: int, entry: Any) -> Step:
     return Step(name, str(method), params or {})
 
 
-def override(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def override(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Apply `models.writer.base_url=...`, `strategy.sample_n.n=8`, `seed=3`; values are YAML."""
+    changed = copy.deepcopy(dict(data))
     for item in overrides:
         path, equals, text = item.partition("=")
         if not equals:
             raise BadValue("override", item, "key=value, such as strategy.sample_n.n=8")
         value, parts = yaml.safe_load(text), path.split(".")
         if parts[0] in TOP and parts[0] != "steps":
-            _set(data, parts, value)
-            continue
-        steps = [s[parts[0]] for s in data.get("steps") or [] if isinstance(s, dict) and parts[0] in s]
-        if not steps or len(parts) != 3:
-            names = {f"{k}.{m}" for s in data.get("steps") or [] for k, v in s.items() for m in ([v] if isinstance(v, str) else v)}
-            raise UnknownName(
-                "override",
-                path,
-                {*(f"{n}.PARAMETER" for n in names), *(f"models.{m}.SETTING" for m in data.get("models") or {}), "seed", "only"},
-            )
-        hits = [s for s in steps if isinstance(s, dict) and parts[1] in s]
-        if not hits:
-            raise UnknownName("override", path, {f"{parts[0]}.{m}" for s in steps for m in ([s] if isinstance(s, str) else s)})
-        for step in hits:
-            step[parts[1]] = {**(step[parts[1]] or {}), parts[2]: value}
-    return data
+            _set(changed, parts, value)
+        elif not _set_in_steps(changed.get("steps"), parts, value):
+            raise UnknownName("override", path, _targets(changed))
+    return changed
+
+
+def _set_in_steps(steps: Any, parts: Sequence[str], value: Any) -> bool:
+    """Set STEP.METHOD.PARAMETER in every step of that name and method; whether there was one."""
+    hits = 0
+    for step in steps if isinstance(steps, list) and len(parts) == 3 else []:
+        methods = step.get(parts[0]) if isinstance(step, dict) else None
+        if methods == parts[1]:
+            methods = step[parts[0]] = {parts[1]: {}}
+        if isinstance(methods, dict) and parts[1] in methods:
+            methods[parts[1]] = {**(methods[parts[1]] or {}), parts[2]: value}
+            hits += 1
+    return hits > 0
+
+
+def _targets(data: Mapping[str, Any]) -> set[str]:
+    """What an override may name."""
+    names = {"seed", "only", *(f"models.{name}.SETTING" for name in data.get("models") or {})}
+    for step in data.get("steps") or []:
+        for kind, methods in step.items() if isinstance(step, dict) else ():
+            names |= {f"{kind}.{method}.PARAMETER" for method in ([methods] if isinstance(methods, str) else methods or ())}
+    return names
 
 
 def _set(data: dict[str, Any], parts: Sequence[str], value: Any) -> None:

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import polars as pl
 
 from prefdata.core import ids
-from prefdata.core.columns import relation, scan
-from prefdata.core.errors import PrefdataError, Stopped
+from prefdata.core.columns import relation
+from prefdata.core.scan import scan
+from prefdata.core.errors import Interrupted, PrefdataError, Stopped
 from prefdata.core.ids import canonical_json
 from prefdata.core.method import Method
 from prefdata.core.rows import Abstained, Pair, Prompt, Response, Score, Verdict
@@ -132,7 +133,7 @@ def _rowwise(
         rows.stopped = True
     if rows.stopped:
         left = todo.height - report.done - report.abstained - report.failed
-        raise Stopped(f"stopped in {bound.step}: what was finished is stored, {left} rows are left; run the same command again to go on.")
+        raise Interrupted(f"stopped in {bound.step}: what was finished is stored, {left} rows are left; run the same command again to go on.")
     return report
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from prefdata.core import catalogue
 from prefdata.core.columns import Keys
-from prefdata.core.errors import PrefdataError, Stopped
+from prefdata.core.errors import PrefdataError, Stopped, UnknownName
 from prefdata.core.ids import canonical_json
 from prefdata.core.method import Method
 from prefdata.core.recipe import Recipe, Step
@@ -137,6 +137,7 @@ def execute(
     plan: bool = False,
     retry_failed: bool = False,
     command: str = "",
+    keys: Keys | None = None,
 ) -> Report:
     """Run every step of `recipe` on `store`; running again computes what is missing.
 
@@ -144,6 +145,7 @@ def execute(
         models: hands out what stands left of the star; None for recipes without models.
         plan: compute nothing, only count rows, calls and cost.
         retry_failed: rows that ended `failed` are tried once more.
+        keys: whose labels, signals and decisions the first step reads; default: the newest labels and signals, no filter.
     """
     bound = [bind(step, recipe) for step in recipe.steps]
     for step in bound:
@@ -151,7 +153,7 @@ def execute(
             if models is None:
                 raise PrefdataError(f"{step.step}: the recipe hands in a model, and this run was given none.")
             models.check(name, use)
-    keys = Keys.newest(store) if store.exists else Keys()
+    keys = keys or (Keys.newest(store) if store.exists else Keys())
     keys.sources = recipe.only
     report = Report(str(uuid.uuid4()), planned=plan)
     context = Context(store, recipe, models, progress or Quiet(), report.run_id, plan, retry_failed, keys=keys)
@@ -196,6 +198,9 @@ def bind(step: Step, recipe: Recipe) -> Bound:
         from prefdata.core.exporting import SHELF_PARAMS
 
         extra |= {name: given.pop(name) for name in list(given) if name in SHELF_PARAMS and name not in method.params}
+        for name in given:
+            if name not in method.params:
+                raise UnknownName("parameter", name, {*method.params, *SHELF_PARAMS}, f" of {method.shelf}/{method.name}")
     return Bound(step, method, method.bind(given), handed, extra)
 
 

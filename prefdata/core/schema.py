@@ -77,7 +77,18 @@ CREATE VIEW newest_labels AS
     WHERE key = (SELECT key FROM steps WHERE shelf = 'aggregate' ORDER BY used DESC LIMIT 1);
 """
 
-MIGRATIONS: tuple[tuple[str, str], ...] = (("first tables", _FIRST), ("views for people", _VIEWS))
+_LEASES = """
+CREATE TABLE leases (   -- pairs in somebody's hands right now; expired rows mean nothing
+    pair_id UUID, annotator_id VARCHAR, desk VARCHAR,
+    until DOUBLE        -- unix seconds
+);
+"""
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (
+    ("first tables", _FIRST),
+    ("views for people", _VIEWS),
+    ("leases of the labelling app", _LEASES),
+)
 
 
 def version(connection: duckdb.DuckDBPyConnection) -> int | None:

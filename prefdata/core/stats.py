@@ -88,7 +88,7 @@ def outcome(difference: Reals, ties_as: Ties, tie: float) -> tuple[Reals, Reals]
     """P(first wins) and P(tie) for a difference of log-strengths."""
     if math.isinf(tie):
         return np.zeros_like(difference), np.ones_like(difference)
-    first, second, neither = _probabilities(difference, ties_as, tie)
+    first, _, neither = _probabilities(difference, ties_as, tie)
     return first, neither
 
 
@@ -114,6 +114,11 @@ def _log_sigmoid(x: Reals) -> Reals:
     return np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
 
 
+def _sums(at: Ints, weights: Reals, size: int) -> Reals:
+    """Sum of the weights at each number."""
+    return np.asarray(np.bincount(at, weights=weights, minlength=size), dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class _Edges:
     """Compared pairs of items, each once, i < j."""
@@ -131,8 +136,8 @@ class _Edges:
         swap = first > second
         low, high = np.where(swap, second, first), np.where(swap, first, second)
         pairs, at = np.unique(low * items + high, return_inverse=True)
-        summed = (np.bincount(at, weights=x, minlength=len(pairs)) for x in (np.where(swap, losses, wins), np.where(swap, wins, losses), ties))
-        return cls(pairs // max(items, 1), pairs % max(items, 1), *summed)
+        won, lost = np.where(swap, losses, wins), np.where(swap, wins, losses)
+        return cls(pairs // max(items, 1), pairs % max(items, 1), *(_sums(at, x, len(pairs)) for x in (won, lost, ties)))
 
 
 class _Model:
@@ -228,21 +233,19 @@ class _Model:
             if tie:
                 value = value + e.ties * math.log(math.expm1(2 * tie))
         many = int(self.component.max()) + 1
-        ridge = np.bincount(self.component, weights=strength**2, minlength=many)
-        return np.bincount(self.of_edge, weights=value, minlength=many) - self.l2 / 2 * ridge
+        return _sums(self.of_edge, value, many) - self.l2 / 2 * _sums(self.component, strength**2, many)
 
     def _to_items(self, per_edge: Reals) -> Reals:
-        up = np.bincount(self.edges.i, weights=per_edge, minlength=self.size)
-        return up - np.bincount(self.edges.j, weights=per_edge, minlength=self.size)
+        return _sums(self.edges.i, per_edge, self.size) - _sums(self.edges.j, per_edge, self.size)
 
     def _solve(self, weight: Reals, right: Reals) -> Reals:
         """(Laplacian of the edge weights + l2) x = right, by conjugate gradients within each component."""
         e, many = self.edges, int(self.component.max()) + 1
-        diagonal = np.bincount(e.i, weights=weight, minlength=self.size) + np.bincount(e.j, weights=weight, minlength=self.size) + self.l2
+        diagonal = _sums(e.i, weight, self.size) + _sums(e.j, weight, self.size) + self.l2
         inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
 
         def dot(x: Reals, y: Reals) -> Reals:
-            return np.bincount(self.component, weights=x * y, minlength=many)
+            return _sums(self.component, x * y, many)
 
         x: Reals = np.zeros(self.size)
         rest = right.copy()
@@ -301,7 +304,8 @@ def _refuse_infinite(edges: _Edges, component: Ints) -> None:
         if not seen.all():
             one = int(np.flatnonzero(~seen)[0])
             raise PrefdataError(
-                f"Bradley-Terry without a ridge has no finite answer: item {one} and others have only won, or only lost, against the rest; give l2 above 0, such as 0.1."
+                f"Bradley-Terry without a ridge has no finite answer: item {one} and others have only won, or only lost, "
+                "against the rest; give l2 above 0, such as 0.1."
             )
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import polars as pl
 
 from prefdata.core import columns, votes
-from prefdata.core.columns import LABEL, Relation, relation, scan
+from prefdata.core.columns import LABEL, Relation, relation
+from prefdata.core.scan import scan
 from prefdata.core.errors import BadValue, PrefdataError
 from prefdata.core.expressions import check_expression, referenced
 from prefdata.core.ingest import Counts, ingest
@@ -89,6 +90,8 @@ def aggregate(context: Context, bound: Bound) -> StepReport:
     """Votes -> one label per pair under this step's key; recomputed when the votes change."""
     cast = votes.votes(context.keys, context.judge_keys, bound.params.get("of"))
     rel = votes.counts(cast) if bound.method.handed in ((), ("counts",)) else cast
+    if "pool" in bound.method.handed:
+        rel = votes.pool(cast, context.keys, bound.method.header["needs"])
     key = bound.key(context, {"judges": ",".join(sorted(context.judge_keys)), **rel.reads})
     report, changed = _start(context, bound, key, rel)
     context.keys.labels = key
@@ -99,7 +102,7 @@ def aggregate(context: Context, bound: Bound) -> StepReport:
         listed = ", ".join(f"{check_expression(made.columns[c], votes.COUNTS)} AS {c}" for c in LABEL)
         select, frame = f"SELECT id AS pair_id, {listed} FROM ({rel.sql})", None
     else:
-        order = "row" if "counts" in bound.method.handed else "row, annotator_id, choice"
+        order = "row, annotator_id, choice" if "votes" in bound.method.handed else "row"
         rows = context.store.frame(f"{rel.sql} ORDER BY {order}", dict(rel.parameters))
         frame = _no_nan(bound.method.load()(rows, **_seeded(context, bound)))
         select = "SELECT pair_id, " + ", ".join(LABEL) + " FROM frame"

@@ -52,7 +52,7 @@ def votes(keys: Keys, judge_keys: Sequence[str], of: Sequence[str] | None) -> Re
 def pool(all_votes: Relation, keys: Keys, needs: Sequence[str]) -> Relation:
     """One row per pair, voted on or not (n = 0): id, row, `needs` (columns of a pair), n, n_a, n_b, n_tie, n_both_bad."""
     pairs, counted = relation("pair", needs, keys), counts(all_votes)
-    columns = ", ".join(f"coalesce(c.{name}, 0) AS {name}" for name in ("n", "n_a", "n_b", "n_tie", "n_both_bad"))
+    columns = ", ".join(f"coalesce(c.{name}, 0) AS {name}" for name in COUNTS)
     sql = f"SELECT base.*, {columns} FROM ({pairs.sql}) base LEFT JOIN ({counted.sql}) c ON c.id = base.id"
     return Relation(sql, {**pairs.reads, **counted.reads}, {**pairs.parameters, **counted.parameters})
 
