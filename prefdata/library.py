@@ -40,7 +40,7 @@ def run(
         PrefdataError: what the user can mend, as one sentence.
     """
     if isinstance(recipe, Mapping):
-        loaded = recipes.parse(recipes.override({**recipe}, overrides))
+        loaded = recipes.parse(recipes.override(recipe, overrides))
     else:
         loaded = recipes.load(recipe, overrides)
     target = store if isinstance(store, Store) else Store(store)
@@ -50,10 +50,16 @@ def run(
 
         providers = Providers(loaded.models, target, budget=budget, use_cache=use_cache)
     options: dict[str, Any] = {"progress": progress, "plan": plan, "retry_failed": retry_failed, "command": command}
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _inside_a_loop():
         return execute(target, loaded, providers, **options)
     # Inside a notebook a loop is running already: the run gets a thread, and a loop, of its own.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(execute, target, loaded, providers, **options).result()
+
+
+def _inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

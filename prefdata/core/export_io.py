@@ -18,6 +18,7 @@ SPLITS = ("train", "validation", "test")
 KINDS: dict[str, tuple[str, ...]] = {
     "dpo": ("prompt", "chosen", "rejected"),
     "kto": ("prompt", "completion", "label"),
+    "rm": ("chosen", "rejected"),
 }
 """What a file without a manifest is taken for: the first kind whose columns are all there."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,6 +98,8 @@ class Context:
     run_id: str
     plan: bool = False
     retry_failed: bool = False
+    scratch: bool = False
+    """A plan on a store of its own, which sources may fill."""
     runner: asyncio.Runner = field(default_factory=asyncio.Runner)
     """The one event loop of the run: clients of models live on it from step to step."""
     keys: Keys = field(default_factory=Keys)
@@ -153,11 +157,29 @@ def execute(
             if models is None:
                 raise PrefdataError(f"{step.step}: the recipe hands in a model, and this run was given none.")
             models.check(name, use)
-    keys = keys or (Keys.newest(store) if store.exists else Keys())
-    keys.sources = recipe.only
     report = Report(str(uuid.uuid4()), planned=plan)
-    context = Context(store, recipe, models, progress or Quiet(), report.run_id, plan, retry_failed, keys=keys)
-    if not plan:
+    with _scratch(store) if plan and not store.exists else nullcontext(store) as place:
+        keys = keys or (Keys.newest(place) if place.exists else Keys())
+        keys.sources = recipe.only
+        context = Context(place, recipe, models, progress or Quiet(), report.run_id, plan, retry_failed, keys=keys)
+        context.scratch = place is not store
+        _all(context, bound, report, command)
+    return report
+
+
+@contextmanager
+def _scratch(store: Store) -> Iterator[Store]:
+    """A store that lasts as long as a plan: what the sources would bring is counted there."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Store(Path(folder) / store.path.name)
+        with place.write():
+            pass
+        yield place
+
+
+def _all(context: Context, bound: Sequence[Bound], report: Report, command: str) -> None:
+    """Step after step; however it ends, models are closed and the run's end is noted."""
+    if not context.plan:
         _begin(context, command)
     try:
         for step in bound:
@@ -169,12 +191,11 @@ def execute(
         report.state = "failed"
         raise
     finally:
-        if models is not None:
-            context.runner.run(models.close())
+        if context.models is not None:
+            context.runner.run(context.models.close())
         context.runner.close()
-        if not plan:
+        if not context.plan:
             _end(context, report)
-    return report
 
 
 def bind(step: Step, recipe: Recipe) -> Bound:

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from prefdata.core import columns, votes
 from prefdata.core.columns import LABEL, Relation, relation
-from prefdata.core.scan import scan
 from prefdata.core.errors import BadValue, PrefdataError
 from prefdata.core.expressions import check_expression, referenced
 from prefdata.core.ingest import Counts, ingest
 from prefdata.core.rows import Sql
 from prefdata.core.run import Bound, Context, StepReport, record_step
+from prefdata.core.scan import scan
 from prefdata.core.store import insert
 
+PLANNED_BYTES = 100_000_000
+"""Larger files are not read for a plan."""
 _FINITE = "CASE WHEN isfinite({0}) THEN {0} END"
 
 
@@ -36,7 +39,7 @@ def source(context: Context, bound: Bound) -> StepReport:
     if seen and seen[0] == fingerprint and fingerprint:
         report.rows_in = report.had = seen[1]
         return report
-    if context.plan:
+    if context.plan and not (context.scratch and _size(path) < PLANNED_BYTES):
         report.detail["reads"] = str(path)
         return report
     context.progress.start(report.step, 0)
@@ -51,7 +54,7 @@ def source(context: Context, bound: Bound) -> StepReport:
     ingest(context.store, watched(), counts)
     report.rows_in, report.had, report.done, report.failed = counts.read, counts.known, counts.stored, len(counts.rejects)
     report.detail |= {k: v for k, v in counts.added.items() if v}
-    if counts.rejects:
+    if counts.rejects and not context.plan:
         from prefdata.core.rejects import write_rejects
 
         report.detail["rejects"] = str(write_rejects(context.store, path, counts.rejects))
@@ -126,12 +129,11 @@ def signal(context: Context, bound: Bound) -> StepReport:
     else:
         report, changed = _start(context, bound, key, rel)
         if changed and made is not None:
-            parts = [
-                f"SELECT id AS subject, '{subject}' AS kind, '{name}' AS name, "
-                f"{_FINITE.format('(' + check_expression(made.columns[name], names) + ')::DOUBLE')} AS value FROM ({rel.sql})"
-                for name in gives
-            ]
-            _replace(context, "signals", key, " UNION ALL ".join(parts), rel.parameters)
+            computed = ", ".join(f"{check_expression(made.columns[name], names)}::DOUBLE AS v{n}" for n, name in enumerate(gives))
+            listed = ", ".join(f"{{name: '{name}', value: {_FINITE.format(f'v{n}')}}}" for n, name in enumerate(gives))
+            long = f"SELECT id, unnest([{listed}]) AS s FROM (SELECT id, {computed} FROM ({rel.sql}))"
+            select = f"SELECT id AS subject, '{subject}' AS kind, s.name AS name, s.value AS value FROM ({long})"
+            _replace(context, "signals", key, select, rel.parameters)
         elif changed:
             frames = [_long(frame, bound, subject, gives, context) for frame in scan(context.store, subject, names, context.keys)]
             _replace(context, "signals", key, "SELECT * FROM frame", {}, pl.concat(frames) if frames else None)
@@ -298,7 +300,12 @@ def _no_nan(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.when(pl.col(c).is_finite()).then(pl.col(c)).alias(c) for c, t in frame.schema.items() if t.is_float())
 
 
-def _file_fingerprint(path: Any) -> str:
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 for a folder or what is not there (reading it will say so)."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _file_fingerprint(path: Path) -> str:
     """Size and content hash of a file (first and last MiB of large ones, with the time of change); empty for folders."""
     try:
         size, changed = path.stat().st_size, path.stat().st_mtime_ns

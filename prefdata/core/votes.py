@@ -28,7 +28,7 @@ def votes(keys: Keys, judge_keys: Sequence[str], of: Sequence[str] | None) -> Re
 
     Args:
         judge_keys: which runs of machine judges count; empty: the newest of each judge.
-        of: annotator ids or kinds to count; None: all.
+        of: annotator ids or kinds to count, or with a minus before them not to count; None: all.
     """
     pairs = relation("pair", ("prompt_id", "a_id", "b_id"), keys)
     parameters: dict[str, Any] = dict(pairs.parameters)
@@ -39,9 +39,11 @@ def votes(keys: Keys, judge_keys: Sequence[str], of: Sequence[str] | None) -> Re
         machine = """v.key IS NULL OR v.key IN (SELECT key FROM steps WHERE shelf = 'judges'
             QUALIFY row_number() OVER (PARTITION BY method ORDER BY used DESC) = 1)"""
     chosen = ""
-    if of:
-        parameters["of"] = list(of)
-        chosen = "AND (v.annotator_id IN (SELECT unnest($of)) OR v.annotator_kind IN (SELECT unnest($of)))"
+    for name, listed in (("of", [w for w in of or () if not w.startswith("-")]), ("not_of", [w[1:] for w in of or () if w.startswith("-")])):
+        if listed:
+            parameters[name] = listed
+            among = f"(v.annotator_id IN (SELECT unnest(${name})) OR v.annotator_kind IN (SELECT unnest(${name})))"
+            chosen += f" AND {among}" if name == "of" else f" AND NOT {among}"
     sql = f"""WITH points AS ({_POINTS}), every AS ({_PAIR} UNION ALL {_POINT}), base AS ({pairs.sql})
         SELECT base.id, base.row, base.prompt_id, base.a_id, base.b_id,
             v.annotator_id, v.annotator_kind, v.choice, v.strength

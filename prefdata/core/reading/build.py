@@ -14,7 +14,6 @@ from prefdata.core.reading.chat import Chat
 from prefdata.core.reading.choices import ALLOWED, choices
 from prefdata.core.reading.chunk import Values
 from prefdata.core.reading.fields import MISSING, Fields, canonical
-from prefdata.core.reading.meta import meta_json
 from prefdata.core.reading.parts import COMMON, Columns, Parts, finish, prompt_columns
 from prefdata.core.reading.shapes import ATTRIBUTES
 from prefdata.core.reading.text import describe
@@ -56,7 +55,7 @@ def _helpsteer_preference(f: Fields) -> Parts:
     f.refuse(value.is_null(), "label", MISSING)
     label = pl.select(pl.when(value < 0).then(pl.lit("a")).when(value > 0).then(pl.lit("b")).otherwise(pl.lit("tie"))).to_series()
     sides = _sides(f, f.chat("response_a", "dialogue"), f.chat("response_b", "dialogue"), ("response_a", "response_b"), f.prompt())
-    return _pair(f, *sides, {"label": label, "strength": -value / 3})
+    return _pair(f, *sides, {"label": label, "strength": (0 - value) / 3})
 
 
 def _preference(f: Fields) -> Parts:
@@ -90,7 +89,7 @@ def _chosen(f: Fields, chosen: Chat, rejected: Chat, prompt: Chat | None = None)
         "label": pl.repeat("a", f.height, dtype=pl.String, eager=True),
         "score_a": f.number("score_a"),
         "score_b": f.number("score_b"),
-        "scores": meta_json({"margin": f.number("margin")}) if f.has("margin") else f.nothing(pl.String),
+        "scores": f.json({"margin": f.number("margin")}),
     }
     kept = {}
     if f.has("dialogue") and not _same(f.values("dialogue"), f.values("chosen")):
@@ -184,11 +183,13 @@ def _two_scores(f: Fields) -> tuple[pl.Series, pl.Series, pl.Series]:
     inside = [value if _only_ab(value) else {} for value in values]
     rest = [None if not value or pair else value for value, pair in zip(values, inside, strict=True)]
     found_a, found_b = (pl.Series([pair.get(side) for pair in inside], dtype=pl.Float64, strict=False) for side in "ab")
-    return meta_json({"scores": rest}, flatten=("scores",)), score_a.fill_null(found_a), score_b.fill_null(found_b)
+    return f.json({"scores": rest}, flatten="scores"), score_a.fill_null(found_a), score_b.fill_null(found_b)
 
 
 def _only_ab(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() <= {"a", "b"} and all(type(part) in (int, float) for part in value.values())
+    if not isinstance(value, dict) or not value.keys() <= {"a", "b"}:
+        return False
+    return all(type(part) in (int, float) and abs(part) < float("inf") for part in value.values())
 
 
 def _votes(f: Fields) -> Parts:
@@ -210,7 +211,7 @@ def _judgments(f: Fields) -> Parts:
     kept["raw_label"] = raw_label.set(raw.is_null(), None)
     raw = raw.fill_null(raw_label).fill_null(words.set(choice.is_not_null(), None))
     kind = f.word("annotator_kind").fill_null("llm")
-    return _annotation(f, f.word("annotator_id").fill_null(who), choice, strength, kept, {"raw": raw, "annotator_kind": kind})
+    return _annotation(f, who, choice, strength, kept, {"raw": raw, "annotator_kind": kind})
 
 
 def _no_ratings(f: Fields) -> None:
@@ -247,16 +248,17 @@ def _annotation(
 
 
 def _times(f: Fields) -> tuple[pl.Series, pl.Series, dict[str, pl.Series]]:
-    """Seconds taken, when it ended, and times that cannot be read (they go to meta)."""
-    kept, read = {}, {}
-    for name in ("started", "ended"):
-        words = f.word(name)
-        plain = words.str.replace(r"^(\S{10})T", "${1} ").str.replace(r"\s*(Z|UTC|\+00:?00)$", "")
-        read[name] = plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
-        if read[name].null_count() > words.null_count():
-            kept[name] = words.set(read[name].is_not_null(), None)
-    taken = (read["ended"] - read["started"]).dt.total_milliseconds() / 1000
-    return f.number("seconds").fill_null(taken), read["ended"].dt.strftime("%Y-%m-%d %H:%M:%S%.6f"), kept
+    """Seconds taken, when it ended, and what of the times is in neither (it goes to meta)."""
+    (started, began), (ended, end) = _time(f.word("started")), _time(f.word("ended"))
+    given, taken = f.number("seconds"), (end - began).dt.total_milliseconds() / 1000
+    kept = {"started": started.set(given.is_null() & taken.is_not_null(), None), "ended": ended.set(end.is_not_null(), None)}
+    return given.fill_null(taken), end.dt.strftime("%Y-%m-%d %H:%M:%S%.6f"), kept
+
+
+def _time(words: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """The words, and the times they name; null where they name none."""
+    plain = words.str.replace(r"^(\S{10})T", "${1} ").str.replace(r"\s*(Z|UTC|\+00:?00)$", "")
+    return words, plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
 
 
 def _unpaired(f: Fields) -> Parts:
@@ -266,11 +268,11 @@ def _unpaired(f: Fields) -> Parts:
 def _helpsteer(f: Fields) -> Parts:
     """`score` is helpfulness, the attribute that stands for the whole; all attributes stand in `scores`."""
     rated = {name: f.number(name) for name in ATTRIBUTES if f.has(name)}
-    return _single(f, rated.get("helpfulness", f.nothing(pl.Float64)), meta_json(rated))
+    return _single(f, rated.get("helpfulness", f.nothing(pl.Float64)), f.json(rated))
 
 
 def _responses(f: Fields) -> Parts:
-    return _single(f, f.number("score"), f.nothing(pl.String))
+    return _single(f, f.number("score"), f.json({"scores": f.values("scores")}, flatten="scores"))
 
 
 def _single(f: Fields, score: pl.Series, scores: pl.Series) -> Parts:

@@ -13,7 +13,6 @@ import polars as pl
 
 from prefdata.core.reading.chunk import Chunk, Values
 from prefdata.core.reading.fields import MISSING, Fields, parsed
-from prefdata.core.reading.meta import meta_json
 from prefdata.core.reading.parts import Columns, Parts, finish, prompt_columns
 from prefdata.core.reading.shapes import CANDIDATE
 from prefdata.core.reading.text import describe
@@ -52,40 +51,41 @@ def _responses(inner: Fields) -> Columns:
     values = inner.values("score")
     listed = values.to_list() if isinstance(values, pl.Series) and isinstance(values.dtype, pl.Struct) else values
     single = [None if isinstance(value, dict) else value for value in listed] if isinstance(listed, list) else listed
-    said, rest = _by_aspect(inner, "annotations")
-    also, _ = _by_aspect(inner, "score")
-    scores = [{**x, **y} or None for x, y in zip(also, said, strict=True)]
+    rated = {field: _by_aspect(inner, field) for field in ("score", "scores", "annotations")}
+    scores = [{**x, **y, **z} or None for x, y, z in zip(*(numbers for numbers, _ in rated.values()), strict=True)]
     return {
         "text": text,
         "model": inner.word("model"),
         "score": inner.number("score", single),
         "sample": inner.number("sample").cast(pl.Int64, strict=False),
-        "scores": meta_json({"scores": scores}, flatten=("scores",)),
+        "scores": inner.json({"scores": scores}, flatten="scores"),
         "annotator_id": inner.word("annotator_id"),
         "annotator_kind": inner.word("annotator_kind"),
-        "meta": inner.common({"annotations": rest})["meta"],
+        "meta": inner.common({field: rest for field, (_, rest) in rated.items()})["meta"],
     }
 
 
 def _by_aspect(inner: Fields, field: str) -> tuple[list[dict[str, float]], list[Any]]:
     """The numbers of objects such as {"honesty": 3} or {"honesty": {"Rating": "3", "Rationale": ...}}, and the rest of them."""
-    values = inner.values(field)
-    if isinstance(values, pl.Series):
-        values = values.to_list() if values.dtype.is_nested() else [None] * len(values)
-    ratings: list[dict[str, float]] = []
-    rest: list[Any] = []
-    for index, value in enumerate(values):
-        found, other = {}, {}
-        for aspect, said in value.items() if isinstance(value, dict) else ():
+    ratings: list[dict[str, float]] = [{} for _ in range(inner.height)]
+    rest: list[Any] = [None] * inner.height
+    for index, value in enumerate(inner.values(field) if inner.has(field) else ()):
+        if not isinstance(value, dict):
+            rest[index] = None if field == "score" else value
+            continue
+        other = {}
+        for aspect, said in value.items():
             parts = {name: part for name, part in said.items() if part is not None} if isinstance(said, dict) else {"Rating": said}
             try:
-                found[aspect] = _rating(parts.pop("Rating", None))
+                rating = _rating(parts.pop("Rating", None))
             except ValueError as error:
                 inner.refuse((index,), field, f"rates {aspect} as {error}, not a number or N/A")
+                continue
+            if rating is not None:
+                ratings[index][aspect] = rating
             if parts:
                 other[aspect] = parts
-        ratings.append({name: rating for name, rating in found.items() if rating is not None})
-        rest.append(other or None)
+        rest[index] = other or None
     return ratings, rest
 
 

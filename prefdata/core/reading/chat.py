@@ -104,6 +104,8 @@ def _message(message: Any, place: int) -> dict[str, Any]:
         raise Unfit(f"has no role in message {place + 1}")
     if not isinstance(content, str | list) and (content is not None or not found):
         raise Unfit(f"has {describe(content)} as content of message {place + 1}, not text")
+    if isinstance(content, list):
+        content = [{key: own for key, own in part.items() if own is not None} if isinstance(part, Mapping) else part for part in content]
     return {"role": role, "content": content, **found}
 
 
@@ -152,6 +154,8 @@ def _row_wise(values: list[Any], read: Callable[[Any], _Row]) -> Chat:
                 row = read(value)
             except Unfit as error:
                 wrong[index] = str(error)
+            except RecursionError:
+                wrong[index] = "is nested too deeply"
         rows.append(row)
     columns = zip(*rows, strict=True) if rows else ((), (), (), ())
     plain, messages, canonical, reply = (pl.Series(column, dtype=pl.String) for column in columns)

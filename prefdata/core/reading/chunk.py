@@ -37,6 +37,8 @@ class Chunk:
     """How each row starts in the file; empty where the file is binary."""
     rejects: Sequence[Reject] = ()
     split: str | None = None
+    no_null: bool = False
+    """Whether the format knows no null, so that an empty text stands for it, except where a response is due."""
     _columns: dict[str, Values] = field(default_factory=dict, repr=False)
 
     @property

@@ -136,7 +136,7 @@ def _csv_chunk(file: str, names: list[str], rows: list[list[str]], lines: list[i
     columns = zip(*rows, strict=True) if rows else ([] for _ in names)
     frame = pl.DataFrame({name: pl.Series(values, dtype=pl.String) for name, values in zip(names, columns, strict=True)})
     raw = [",".join(row)[:SNIPPET] for row in rows]
-    return Chunk(file, pl.Series(lines, dtype=pl.Int64), frame, raw=raw, rejects=tuple(rejects))
+    return Chunk(file, pl.Series(lines, dtype=pl.Int64), frame, raw=raw, rejects=tuple(rejects), no_null=True)
 
 
 def _delimiter(given: str, header: str, path: Path) -> str:

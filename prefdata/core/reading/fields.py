@@ -18,6 +18,7 @@ from prefdata.core.rows import Reject
 
 _NO_NUMBER = ("", "n/a", "na", "none", "null", "nan", "-")
 _TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
+_RESPONSES = ("chosen", "rejected", "response_a", "response_b", "completion")
 MISSING = "is missing or null"
 
 
@@ -53,7 +54,15 @@ class Fields:
         return field in self.columns
 
     def values(self, field: str) -> Values:
-        return self.chunk.column(self.columns[field]) if field in self.columns else pl.repeat(None, self.height, eager=True)
+        if field not in self.columns:
+            return pl.repeat(None, self.height, eager=True)
+        return self._column(self.columns[field], empty=field in _RESPONSES)
+
+    def _column(self, name: str, *, empty: bool = False) -> Values:
+        values = self.chunk.column(name)
+        if self.chunk.no_null and not empty and isinstance(values, pl.Series):
+            return values.set(values == "", None)
+        return values
 
     def refuse(self, where: pl.Series | Iterable[int], field: str, reason: str | Callable[[int], str]) -> None:
         """Refuse the rows where the mask is true (or with these indices), unless they were refused before."""
@@ -184,22 +193,22 @@ class Fields:
     def common(self, also: Mapping[str, Values] | None = None) -> dict[str, pl.Series]:
         """line, source, subset, item_id and, from all columns no field uses, meta."""
         used = set(self.columns.values()) - {self.columns.get("extra")}
-        rest = {name: self.chunk.column(name) for name in self.chunk.names if name not in used}
+        rest = {name: self._column(name) for name in self.chunk.names if name not in used}
         subset, source = self.word("subset"), self.word("source")
         return {
             "line": self.chunk.lines,
             "source": source.fill_null(self.source) if self.source else source,
             "subset": subset.fill_null(self.chunk.split) if self.chunk.split else subset,
             "item_id": self.word("item_id"),
-            "meta": self._meta({**rest, **(also or {})}),
+            "meta": self.json({**rest, **(also or {})}, flatten=self.columns.get("extra")),
         }
 
-    def _meta(self, columns: Mapping[str, Values]) -> pl.Series:
-        extra = self.columns.get("extra")
+    def json(self, columns: Mapping[str, Values], *, flatten: str | None = None) -> pl.Series:
+        """One JSON object per row; see `meta_json`."""
         unwritable: dict[int, str] = {}
-        found = meta_json(columns, flatten=(extra,) if extra else (), unwritable=unwritable, height=self.height)
+        found = meta_json(columns, flatten=(flatten,) if flatten else (), unwritable=unwritable, height=self.height)
         for index, name in unwritable.items():
-            self.refuse((index,), name, "holds a number that JSON cannot express (infinite)")
+            self.refuse((index,), name, "holds an infinite number or is nested too deeply for JSON")
         return found
 
     def nothing(self, dtype: Any) -> pl.Series:

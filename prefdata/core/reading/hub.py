@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
 from prefdata.core.errors import PrefdataError, UnknownName
 from prefdata.core.reading.chunk import CHUNK_BYTES, CHUNK_ROWS, FIRST_ROWS, Chunk, counted
@@ -46,6 +45,7 @@ def dataset_chunks(
 def _said(path: str | Path) -> Iterator[None]:
     """What goes wrong in the library or on the network, as one sentence."""
     import datasets
+    import pyarrow as pa
 
     try:
         yield

@@ -18,7 +18,7 @@ def meta_json(
 
     Args:
         flatten: columns whose objects' entries join the object instead of nesting in it.
-        unwritable: takes the rows that hold a number JSON cannot express, and the column it is in.
+        unwritable: takes the rows that hold what JSON cannot express (infinity, endless nesting), and the column it is in.
     """
     parts = []
     for name, values in columns.items():
@@ -58,7 +58,7 @@ def _irregular(name: str, values: Values, flat: bool, unwritable: MutableMapping
         entries = {key: part for key, part in entries.items() if part is not None}
         try:
             out.append(_dumps(entries)[1:-1] or None)
-        except ValueError:
+        except (RecursionError, ValueError):
             out.append(None)
             if unwritable is not None:
                 unwritable.setdefault(index, name)

@@ -25,9 +25,9 @@ _WHO: Names2 = {
     "annotator_kind": ("annotator_kind", "label_kind"),
     "annotator_group": ("annotator_group", "group"),
     "rationale": ("rationale", "reason", "explanation", "justification", "feedback"),
-    "strength": ("strength",),
 }
 _SIDES: Names2 = {
+    "strength": ("strength",),
     "model_a": ("model_a",),
     "model_b": ("model_b",),
     "score_a": ("score_a", "rating_a"),
@@ -44,6 +44,7 @@ _CHOSEN: Names2 = {
 }
 _VOTE: Names2 = {
     **_WHO,
+    "strength": ("strength",),
     "model_a": ("model_a",),
     "model_b": ("model_b",),
     "shown": ("order", "shown"),
@@ -54,7 +55,12 @@ _VOTE: Names2 = {
 }
 _LABEL = ("label", "winner", "preference", "choice", "verdict")
 _REPLY = ("response", "completion", "output", "generation", "text")
-_ONE: Names2 = {"model": ("model", "generator", "model_name"), "score": ("score", "rating", "reward"), "sample": ("sample",), **_WHO}
+_ONE: Names2 = {
+    "model": ("model", "generator", "model_name"),
+    "sample": ("sample",),
+    "annotator_id": ("annotator_id", "annotator", "judge"),
+    "annotator_kind": ("annotator_kind",),
+}
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 CANDIDATE: Names2 = {
     "text": ("text", "response", "content", "completion", "output", "generation"),
@@ -62,6 +68,7 @@ CANDIDATE: Names2 = {
     "score": ("score", "rating", "reward", "overall_score"),
     "sample": ("sample",),
     "annotations": ("annotations",),
+    "scores": ("scores", "ratings"),
     "annotator_id": ("annotator_id", "annotator", "judge"),
     "annotator_kind": ("annotator_kind",),
 }
@@ -158,8 +165,8 @@ _SHAPES = (
         "judgments", "verdicts of LLM judges on earlier pairs", "annotations",
         {"item_id": ("item_id",), "judge": ("judge",), "label": _LABEL},
         {
-            **_PLACE, **_VOTE, "annotator_id": ("annotator_id",), "method": ("method",),
-            "raw": ("completion", "raw"), "raw_label": ("raw_winner",),
+            **_PLACE, **{name: columns for name, columns in _VOTE.items() if name != "annotator_id"},
+            "method": ("method",), "raw": ("completion", "raw"), "raw_label": ("raw_winner",),
         },
         _NO_TEXTS,
     ),
@@ -219,7 +226,10 @@ _SHAPES = (
         {**_ITEM, **_BEFORE, **_ONE, **{name: (name,) for name in ATTRIBUTES}},
         test=_attributes, says=f"one of {', '.join(ATTRIBUTES)} is needed",
     ),
-    Shape("responses", "single responses of prompts", "responses", {"prompt": _PROMPT, "completion": _REPLY}, {**_ITEM, **_BEFORE, **_ONE}),
+    Shape(
+        "responses", "single responses of prompts", "responses", {"prompt": _PROMPT, "completion": _REPLY},
+        {**_ITEM, **_BEFORE, **_ONE, "score": ("score", "rating", "reward"), "scores": ("scores",)},
+    ),
     Shape(
         "messages", "conversations; a last message by the assistant is a response", "responses",
         {"messages": ("messages", "conversations", "conversation")}, {**_ITEM, "model": ("model",)},

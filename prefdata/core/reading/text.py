@@ -10,9 +10,9 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import polars as pl
 
@@ -24,6 +24,21 @@ MAX_LINE = 50 * 2**20
 """Bytes of the longest line (or JSON value) that is read; longer ones are refused without being held in memory."""
 _LOST = "nothing after this was read"
 _BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, OSError)
+
+
+class _Unpacked(io.RawIOBase):
+    """Bytes of a packed stream as they come, so that nothing before a break is lost."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class Line(NamedTuple):
@@ -52,11 +67,12 @@ def open_bytes(path: Path) -> BinaryIO:
         raise PrefdataError(f"{str(path)!r} is a folder; give a file, or import the folder with the source auto.")
     try:
         if path.suffix == ".gz":
-            return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, gzip.open(path)), 2**20))
+            return io.BufferedReader(_Unpacked(gzip.open(path).read1), 2**20)
         if path.suffix == ".zst":
             import pyarrow as pa
 
-            return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(str(path), "zstd"), 2**20))
+            packed = pa.CompressedInputStream(str(path), "zstd")
+            return io.BufferedReader(_Unpacked(lambda size: packed.read(min(size, 2**16))), 2**20)
         return path.open("rb", buffering=2**20)
     except OSError as error:
         raise PrefdataError(f"{str(path)!r} cannot be read ({error.strerror or error}); check its permissions.") from None
@@ -218,6 +234,8 @@ def _storable(value: Any) -> bool:
         (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()
     except UnicodeEncodeError:
         return False
+    except RecursionError:
+        return True  # refused where it is written
     return True
 
 
