@@ -158,7 +158,8 @@ def _write_splits(context: Context, bound: Bound, part: Path, plan: pl.DataFrame
             params["conversational"] = _conversational(context.store, plan)
         needs.remove("prompt" if params["conversational"] else "messages")  # a prompt is read in one form only
     index = locate(context.store, "pair", needs, context.keys, only=plan)
-    function, counts = bound.method.load(), {}
+    function = bound.method.load()
+    counts: dict[str, int] = {}
     for split in SPLITS:
         rows = index.filter(pl.col("split") == split)
         shards = -(-rows.height // options["shard_rows"])

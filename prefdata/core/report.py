@@ -35,12 +35,14 @@ def build(store: Store, trainings: Sequence[Path] = ()) -> str:
         _section("Kept pairs", _pairs(store, keys)) if keys.labels else "",
         *(_section(f"Training: {folder.name}", _training(folder)) for folder in trainings if (folder / "metrics.jsonl").exists()),
     ]
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>prefdata</title><style>{_STYLE}</style>"
+    meta = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"
+    head = f"<!doctype html><html lang=en>{meta}<title>prefdata</title><style>{_STYLE}</style>"
     return f"{head}<h1>Preference data</h1><p class=soft>{html.escape(store.path.name)}</p>{''.join(sections)}</html>\n"
 
 
 def _last_run(store: Store) -> str:
-    found = store.rows("SELECT report FROM runs WHERE report IS NOT NULL ORDER BY started DESC LIMIT 1")
+    wanted = "state = 'done' AND json_array_length(report->'steps') > 0"
+    found = store.rows(f"SELECT report FROM runs WHERE {wanted} ORDER BY started DESC LIMIT 1")
     if not found:
         return "<p class=none>no run yet</p>"
     steps = json.loads(found[0][0])["steps"]
@@ -58,25 +60,17 @@ def _last_run(store: Store) -> str:
 def _judges(store: Store) -> str:
     rows = store.rows(
         "SELECT annotator_id, annotator_kind, kind, count(*), count(choice) FILTER (choice = 'a'), count(choice) FILTER (choice = 'b'), "
-        "count(choice) FILTER (choice IN ('tie', 'both_bad')), round(avg(score), 2) FROM live_annotations GROUP BY ALL ORDER BY 4 DESC LIMIT 30"
+        "count(choice) FILTER (choice IN ('tie', 'both_bad')), round(avg(score), 2) FROM live_annotations GROUP BY ALL "
+        "ORDER BY 4 DESC LIMIT 30"
     )
     return _table(("who", "kind", "judged", "judgements", "a", "b", "ties", "mean score"), rows)
 
 
 def _pairs(store: Store, keys: Keys) -> str:
     """Labels and lengths; every number is counted inside the store."""
+    winners = "SELECT coalesce(winner, 'nobody'), count(*)::DOUBLE FROM labels WHERE key = ? GROUP BY 1 ORDER BY 2 DESC"
     plots = [
-        (
-            "Winners",
-            svg.bars(
-                dict(
-                    store.rows(
-                        "SELECT coalesce(winner, 'nobody'), count(*)::DOUBLE FROM labels WHERE key = ? GROUP BY 1 ORDER BY 2 DESC",
-                        [keys.labels],
-                    )
-                )
-            ),
-        ),
+        ("Winners", svg.bars(dict(store.rows(winners, [keys.labels])))),
         ("Label margin", _binned(store, keys, {"margin": "margin"}, 0.0, 1.0, "")),
         ("Length", _binned(store, keys, {"chosen": "chosen_chars", "rejected": "rejected_chars"}, 0.0, None, "characters")),
     ]
@@ -92,7 +86,8 @@ def _binned(store: Store, keys: Keys, columns: dict[str, str], low: float | None
     # The upper end is the 99th percentile: one giant must not flatten everybody else.
     sql = f"""WITH base AS ({rel.sql}), long AS (SELECT * FROM ({values}) WHERE v IS NOT NULL),
         ends AS (SELECT coalesce($low, quantile_cont(v, 0.005)) AS lo, coalesce($high, quantile_cont(v, 0.99)) AS hi FROM long)
-        SELECT series, least(greatest(floor((v - lo) / nullif(hi - lo, 0) * {bins}), 0), {bins - 1})::INTEGER AS bin, count(*), any_value(lo), any_value(hi)
+        SELECT series, least(greatest(floor((v - lo) / nullif(hi - lo, 0) * {bins}), 0), {bins - 1})::INTEGER AS bin, count(*),
+            any_value(lo), any_value(hi)
         FROM long, ends GROUP BY ALL ORDER BY series, bin"""
     rows = store.rows(sql, {**rel.parameters, "low": low, "high": high})
     if not rows:
