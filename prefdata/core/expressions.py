@@ -68,11 +68,13 @@ def _lambda_names(expression: str) -> set[str]:
 def _parse(expression: str) -> dict[str, Any]:
     if not hasattr(_parser, "connection"):
         _parser.connection = duckdb.connect(":memory:")
-    # Wrapped in parentheses and on a line of its own, so that neither a comment nor a comma can escape.
-    row = _parser.connection.execute("SELECT json_serialize_sql('SELECT (' || ? || chr(10) || ') FROM rows')", [expression]).fetchone()
-    parsed: dict[str, Any] = json.loads(row[0])
-    if parsed.get("error"):
-        raise PrefdataError(f"the expression {expression!r} is not SQL: {parsed.get('error_message', 'syntax error')}.")
+    # Wrapped in parentheses and on a line of its own, so that neither a comment nor a comma can escape; first without them,
+    # so that a parenthesis of its own cannot close ours.
+    for left, right in (("", ""), ("(", ")")):
+        wrapped = f"SELECT json_serialize_sql('SELECT {left}' || ? || chr(10) || '{right} FROM rows')"
+        parsed: dict[str, Any] = json.loads(_parser.connection.execute(wrapped, [expression]).fetchone()[0])
+        if parsed.get("error"):
+            raise PrefdataError(f"the expression {expression!r} is not SQL: {parsed.get('error_message', 'syntax error')}.")
     statements = parsed["statements"]
     selected = statements[0]["node"].pop("select_list", [])
     if len(statements) != 1 or len(selected) != 1 or _shape(statements[0]) != _shape(_dummy()):

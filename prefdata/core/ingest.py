@@ -18,7 +18,9 @@ makes of it. Responses of one prompt: one row each. A second import of the same 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +31,8 @@ from prefdata.core.rows import Reject
 from prefdata.core.store import Store
 
 US, RS = "chr(31)", "chr(30)"
+HOLD_SECONDS = 4.0
+"""How long an import keeps the store to itself before others get a turn."""
 _TEXT, _REAL, _INT = pl.String, pl.Float64, pl.Int64
 COLUMNS: dict[str, dict[str, Any]] = {
     "pairs": {
@@ -80,15 +84,31 @@ class Counts:
 
 
 def ingest(store: Store, batches: Iterable[Batch], counts: Counts | None = None) -> Counts:
-    """Write batches one transaction each; safe to run again after any interruption."""
+    """Write batches, a few seconds' worth in one transaction; safe to run again after any interruption.
+
+    The next batch is read while this one is written. A transaction takes in what is ready and never waits for a source
+    with the lock in its hands.
+    """
     counts = counts or Counts()
-    for batch in batches:
-        counts.rejects += batch.rejects
-        counts.read += batch.read or batch.frame.height + len(batch.rejects)
-        if not batch.frame.is_empty():
+    source = iter(batches)
+    with ThreadPoolExecutor(1, thread_name_prefix="prefdata-read") as reader:
+        coming = reader.submit(next, source, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, source, None)
             with store.write() as connection:
-                _Ingest(connection, batch, counts).run()
+                until = time.monotonic() + HOLD_SECONDS
+                _ingest_one(connection, batch, counts)
+                while time.monotonic() < until and coming.done() and not coming.exception() and (batch := coming.result()) is not None:
+                    coming = reader.submit(next, source, None)
+                    _ingest_one(connection, batch, counts)
     return counts
+
+
+def _ingest_one(connection: duckdb.DuckDBPyConnection, batch: Batch, counts: Counts) -> None:
+    counts.rejects += batch.rejects
+    counts.read += batch.read or batch.frame.height + len(batch.rejects)
+    if not batch.frame.is_empty():
+        _Ingest(connection, batch, counts).run()
 
 
 def complete(kind: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -120,13 +121,14 @@ def agreement(store: Store, kinds: Sequence[str]) -> Agreement:
     return Agreement(table.height, share, alpha, matrix)
 
 
-def pace(store: Store, kinds: Sequence[str]) -> pl.DataFrame:
-    """Per day and annotator: votes and median seconds; only votes whose time is known."""
+def pace(store: Store, kinds: Sequence[str], by: Literal["day", "hour"] = "day") -> pl.DataFrame:
+    """Per day (or hour) and annotator: start, annotator, votes, median seconds; only votes whose time is known."""
     return store.frame(
-        f"""SELECT x.created::DATE AS day, x.annotator_id AS annotator, count(*) AS votes, median(x.seconds) AS seconds
+        f"""SELECT date_trunc($by, x.created)::TIMESTAMP AS start, x.annotator_id AS annotator,
+            count(*) AS votes, median(x.seconds) AS seconds
         FROM {LIVE} AND {VOTED} AND x.created IS NOT NULL AND x.annotator_kind IN (SELECT unnest($kinds::VARCHAR[]))
         GROUP BY 1, 2 ORDER BY 1, 2""",
-        {"kinds": list(kinds)},
+        {"kinds": list(kinds), "by": by},
     )
 
 
@@ -134,6 +136,15 @@ def annotator_kinds(store: Store) -> list[str]:
     """Kinds of annotators with judgements of pairs."""
     found = store.rows(f"SELECT DISTINCT x.annotator_kind FROM {LIVE} AND x.choice IS NOT NULL ORDER BY 1")
     return [row[0] for row in found]
+
+
+def named(store: Store, name: str) -> str | None:
+    """The one pair that `name` means: its id or the first digits of it; None where that is no pair, or several."""
+    if not re.fullmatch("[0-9a-fA-F-]{8,36}", name.strip()):
+        return None
+    with store.read() as db:
+        found = queries.match_pairs(db, name)
+    return str(found[0]["id"]) if len(found) == 1 else None
 
 
 def reasons(store: Store) -> list[str]:

@@ -8,8 +8,10 @@ Importing this package imports no torch; the first call does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
+from prefdata.core.errors import NeedsExtra
 from prefdata.core.export_io import Export
 from prefdata.train.config import Event, TrainConfig, TrainResult
 
@@ -36,6 +38,8 @@ def train(
         progress: called with each `Event` as it happens.
         stop: asked after every step; True ends the run with a checkpoint and `Stopped`.
     """
+    if not all(find_spec(package) for package in ("torch", "transformers", "matplotlib")):
+        raise NeedsExtra("training", "train")
     from prefdata.train.loop import run
 
     return run(objective, export, model, Path(out), config or TrainConfig(), progress or _silent, stop or _never)

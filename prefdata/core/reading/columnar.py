@@ -58,7 +58,9 @@ def _streamed(path: Path, rows: int, size: int) -> Iterator[pl.DataFrame]:
 
 
 def _rows_at_once(rows: int, size: int) -> int:
-    return max(1, min(CHUNK_ROWS, CHUNK_BYTES * max(rows, 1) // max(size, 1)))
+    """Rows of even pieces, as few as the bounds of a chunk allow."""
+    pieces = max(-(-size // CHUNK_BYTES), -(-rows // CHUNK_ROWS), 1)
+    return max(1, -(-rows // pieces))
 
 
 def csv_chunks(path: Path, *, delimiter: str = "auto", look: bool = False, limit: int = MAX_LINE) -> Iterator[Chunk]:

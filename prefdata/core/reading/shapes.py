@@ -14,19 +14,19 @@ from prefdata.core.reading.chunk import FIRST_ROWS, Chunk
 from prefdata.core.reading.fields import parsed
 
 Names = tuple[str, ...]
-Names2 = Mapping[str, Names]
+Allowed = Mapping[str, Names]
 _PROMPT = ("prompt", "instruction", "question", "query")
 _CONTEXT = (*_PROMPT, "context", "text", "messages")
-_PLACE: Names2 = {"source": ("source",), "subset": ("subset",), "extra": ("extra", "meta")}
-_ITEM: Names2 = {**_PLACE, "item_id": ("item_id", "id", "pair_id", "question_id")}
-_BEFORE: Names2 = {"system": ("system", "system_prompt"), "input": ("input",)}
-_WHO: Names2 = {
+_PLACE: Allowed = {"source": ("source",), "subset": ("subset",), "extra": ("extra", "meta")}
+_ITEM: Allowed = {**_PLACE, "item_id": ("item_id", "id", "pair_id", "question_id")}
+_BEFORE: Allowed = {"system": ("system", "system_prompt"), "input": ("input",)}
+_WHO: Allowed = {
     "annotator_id": ("annotator_id", "annotator", "worker_id", "judge"),
     "annotator_kind": ("annotator_kind", "label_kind"),
     "annotator_group": ("annotator_group", "group"),
     "rationale": ("rationale", "reason", "explanation", "justification", "feedback"),
 }
-_SIDES: Names2 = {
+_SIDES: Allowed = {
     "strength": ("strength",),
     "model_a": ("model_a",),
     "model_b": ("model_b",),
@@ -34,7 +34,7 @@ _SIDES: Names2 = {
     "score_b": ("score_b", "rating_b"),
     "scores": ("scores",),
 }
-_CHOSEN: Names2 = {
+_CHOSEN: Allowed = {
     "model_a": ("chosen_model", "model_chosen", "chosen-model"),
     "model_b": ("rejected_model", "model_rejected", "rejected-model"),
     "score_a": ("score_chosen", "chosen_score", "chosen_rating", "chosen-rating", "rating_chosen"),
@@ -42,7 +42,7 @@ _CHOSEN: Names2 = {
     "margin": ("margin",),
     "dialogue": ("messages",),
 }
-_VOTE: Names2 = {
+_VOTE: Allowed = {
     **_WHO,
     "strength": ("strength",),
     "model_a": ("model_a",),
@@ -55,14 +55,14 @@ _VOTE: Names2 = {
 }
 _LABEL = ("label", "winner", "preference", "choice", "verdict")
 _REPLY = ("response", "completion", "output", "generation", "text")
-_ONE: Names2 = {
+_ONE: Allowed = {
     "model": ("model", "generator", "model_name"),
     "sample": ("sample",),
     "annotator_id": ("annotator_id", "annotator", "judge"),
     "annotator_kind": ("annotator_kind",),
 }
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
-CANDIDATE: Names2 = {
+CANDIDATE: Allowed = {
     "text": ("text", "response", "content", "completion", "output", "generation"),
     "model": ("model", "generator", "model_name"),
     "score": ("score", "rating", "reward", "overall_score"),
@@ -84,8 +84,8 @@ class Shape:
     name: str
     doc: str
     kind: str
-    needs: Names2
-    may: Names2 = field(default_factory=dict)
+    needs: Allowed
+    may: Allowed = field(default_factory=dict)
     without: Names = ()
     """Columns that speak against the shape."""
     test: Test | None = None
