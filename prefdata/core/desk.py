@@ -17,8 +17,8 @@ from prefdata.core.errors import PrefdataError
 from prefdata.core.labelling import CHUNK, Asked, LabelTask, Progress, Seat, Seen, claim, fetch, progress, record, undo
 from prefdata.core.store import Store
 
-CLAIM = 60
-"""Pairs claimed at once."""
+CLAIM = 24
+"""Pairs claimed at once: more are kept from others, fewer mean more claims."""
 LOW = 6
 """Pairs in memory when the next fetch starts."""
 GRACE = 60.0

@@ -78,6 +78,8 @@ class Counts:
     known: int = 0
     added: dict[str, int] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
+    seen: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"k": pl.UInt64, "times": pl.Int64}), repr=False)
+    """How often each row came so far: equal rows of one file are numbered, so that all are kept, once."""
 
     def add(self, table: str, count: int) -> None:
         self.added[table] = self.added.get(table, 0) + count
@@ -219,12 +221,16 @@ class _Ingest:
         )
 
     def _items(self, kind: str, subject: str, swapped: str, also: str) -> None:
-        """Rows of the file by identity; `new_items` then holds those not seen before."""
+        """Rows of the file by identity, equal ones numbered; `new_items` then holds those that no earlier import brought."""
         parts = ", ".join(f"coalesce({name.strip()}::VARCHAR, '')" for name in also.split(","))
-        self._run(f"""CREATE OR REPLACE TEMP TABLE new_items AS SELECT * FROM (
-            SELECT n, md5(concat_ws({US}, h, row_number() OVER (PARTITION BY h ORDER BY n)))::UUID AS i_id FROM (
-                SELECT st.n, concat_ws({US}, '{kind}', coalesce(source, ''), coalesce(item_id, ''), {subject}, {parts}) AS h
-                FROM st JOIN ch USING (n))) new {_absent("items", "i_id")}""")
+        self.connection.register("earlier", self.counts.seen)
+        self._run(f"""CREATE OR REPLACE TEMP TABLE numbered AS SELECT n, hash(h) AS k,
+            md5(concat_ws({US}, h, row_number() OVER (PARTITION BY h ORDER BY n) + coalesce(earlier.times, 0)))::UUID AS i_id
+            FROM (SELECT st.n, concat_ws({US}, '{kind}', coalesce(source, ''), coalesce(item_id, ''), {subject}, {parts}) AS h
+                FROM st JOIN ch USING (n)) LEFT JOIN earlier ON earlier.k = hash(h)""")
+        self._run(f"CREATE OR REPLACE TEMP TABLE new_items AS SELECT n, i_id FROM numbered new {_absent('items', 'i_id')}")
+        times = self.connection.execute("SELECT k, count(*) AS times FROM numbered GROUP BY k").pl()
+        self.counts.seen = pl.concat([self.counts.seen, times]).group_by("k").agg(pl.col("times").sum())
         stored = self._insert(
             "items",
             f"""SELECT i_id AS id, '{kind}' AS kind, source, subset, item_id, {subject} AS subject,
@@ -238,7 +244,7 @@ class _Ingest:
         """The judgement a row carries, once per new item; who judged is named, or the source stands for them."""
         self._insert(
             "annotations",
-            f"""SELECT md5(i_id::VARCHAR || 'annotation')::UUID AS id, {columns},
+            f"""SELECT i_id AS id, {columns},
             coalesce(annotator_id, 'imported:' || coalesce(source, 'file')) AS annotator_id,
             coalesce(annotator_kind, 'imported') AS annotator_kind, source
             FROM ch JOIN new_items USING (n) JOIN st USING (n) WHERE {where} ORDER BY n""",

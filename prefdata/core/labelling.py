@@ -29,7 +29,7 @@ Seen = Literal["left", "right", "tie", "both_bad", "abstain"]
 SEEN: tuple[Seen, ...] = ("left", "right", "tie", "both_bad", "abstain")
 SOURCE = "app"
 """Annotations made by people in the app carry this source."""
-LEASE = 1800.0
+LEASE = 900.0
 """Seconds for which a claimed pair is kept for its person."""
 CHUNK = 12
 """Pairs whose texts are fetched at once: up to about twenty, DuckDB looks their rows up instead of scanning all texts."""
@@ -273,6 +273,7 @@ def record(
             shown=task.shown,
             seconds=seconds,
         )
+        db.execute("DELETE FROM leases WHERE pair_id = ? AND annotator_id = ?", [task.pair_id, annotator])
     return True
 
 

@@ -21,12 +21,12 @@ import polars as pl
 
 from prefdata.core import ids
 from prefdata.core.columns import relation
-from prefdata.core.scan import scan
 from prefdata.core.errors import Interrupted, PrefdataError, Stopped
 from prefdata.core.ids import canonical_json
 from prefdata.core.method import Method
 from prefdata.core.rows import Abstained, Pair, Prompt, Response, Score, Verdict
 from prefdata.core.run import Bound, Context, StepReport, record_step
+from prefdata.core.scan import scan
 from prefdata.core.store import insert, insert_new
 
 log = logging.getLogger("prefdata.run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -39,11 +40,12 @@ class Agreement:
 
 
 def counts(store: Store) -> Row:
-    """Pairs in the store, pairs the queue wants from humans, and pairs with a vote by a person."""
+    """Pairs in the store, pairs the queue wants from humans, pairs in somebody's hands, and pairs with a vote by a person."""
     with store.read() as db:
         return queries.rows(db, f"""SELECT (SELECT count(*) FROM pairs) AS pairs,
+            (SELECT count(DISTINCT pair_id) FROM leases WHERE until >= $now) AS held,
             (SELECT count(DISTINCT pair_id) FROM queue WHERE send_to = 'human') AS queued,
-            (SELECT count(DISTINCT x.subject) FROM {LIVE} AND {PEOPLE} AND {VOTED}) AS voted""")[0]  # fmt: skip
+            (SELECT count(DISTINCT x.subject) FROM {LIVE} AND {PEOPLE} AND {VOTED}) AS voted""", {"now": time.time()})[0]  # fmt: skip
 
 
 def history(store: Store, annotator: str, most: int = 50) -> list[Row]:

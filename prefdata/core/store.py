@@ -88,8 +88,12 @@ class Store:
                 connection.execute("CHECKPOINT")
             part = target.with_name(target.name + ".part")
             with _plain_errors(target):
-                shutil.copyfile(self.path, part)
-                part.replace(target)
+                try:
+                    shutil.copyfile(self.path, part)
+                    part.replace(target)
+                except OSError:
+                    part.unlink(missing_ok=True)
+                    raise
 
     def _ready(self, *, writing: bool = False) -> None:
         """Once per handle: the file is there, is ours, and has every table this code knows."""
@@ -103,11 +107,27 @@ class Store:
                 found = schema.version(connection)
             schema.check(found, self.path)
         if found is not None and found < len(schema.MIGRATIONS):
-            with lock.hold(self.path, exclusive=True), self._connect(read_only=False) as connection:
+            with lock.hold(self.path, exclusive=True), self._made_whole(), self._connect(read_only=False) as connection:
                 found = schema.version(connection)
                 schema.check(found, self.path)
                 schema.migrate(connection, found or 0)
         self._checked = True
+
+    @contextmanager
+    def _made_whole(self) -> Iterator[None]:
+        """A new file stays only with every table in it: a full disk must not leave a torso that nothing opens."""
+        if self.exists:
+            yield
+            return
+        if self.path.is_file() and not self.path.is_symlink():
+            self.path.unlink()  # empty; DuckDB opens no such file
+        try:
+            yield
+        except BaseException:
+            for left in (self.path, Path(f"{self.path}.wal")):
+                with suppress(OSError):
+                    left.unlink(missing_ok=True)
+            raise
 
     def _refuse_missing(self, writing: bool) -> None:
         if self.path.is_dir():
@@ -187,6 +207,8 @@ def _plain_errors(path: Path) -> Iterator[None]:
             ) from error
         if any(words in text for words in _NOT_OURS):
             raise StoreError(f"{str(path)!r} is not a prefdata store; give another --store FILE.") from error
+        if isinstance(error, FileNotFoundError):
+            raise StoreError(f"the folder {str(path.parent)!r} does not exist or takes no files; give another place.") from error
         if isinstance(error, PermissionError) or "Permission denied" in text or "Read-only file system" in text:
             raise StoreError(f"no permission to write {str(path)!r}; give a writable place with --store FILE.") from error
         if "newer version of DuckDB" in text or "storage version" in text.lower():

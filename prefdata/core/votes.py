@@ -39,7 +39,8 @@ def votes(keys: Keys, judge_keys: Sequence[str], of: Sequence[str] | None) -> Re
         machine = """v.key IS NULL OR v.key IN (SELECT key FROM steps WHERE shelf = 'judges'
             QUALIFY row_number() OVER (PARTITION BY method ORDER BY used DESC) = 1)"""
     chosen = ""
-    for name, listed in (("of", [w for w in of or () if not w.startswith("-")]), ("not_of", [w[1:] for w in of or () if w.startswith("-")])):
+    counted = {"of": [w for w in of or () if not w.startswith("-")], "not_of": [w[1:] for w in of or () if w.startswith("-")]}
+    for name, listed in counted.items():
         if listed:
             parameters[name] = listed
             among = f"(v.annotator_id IN (SELECT unnest(${name})) OR v.annotator_kind IN (SELECT unnest(${name})))"

@@ -62,6 +62,16 @@ def test_equal_rows_of_one_file_are_all_kept(store: Store) -> None:
     assert store.value("SELECT count(*) FROM annotations WHERE annotator_id = 'imported:t' AND score_a IS NULL") == 2
 
 
+def test_equal_rows_in_different_batches_are_all_kept_once(store: Store) -> None:
+    """Seventy unnamed raters may say the same; where a batch ends must not matter."""
+    ingest(store, [Batch("pairs", PAIRS)])
+    rating = pl.DataFrame({"line": [1], "ref": ["1"], "source": ["t"], "label": ["a"], "annotator_id": ["crowd"]})
+    batches = [Batch("annotations", pl.concat([rating] * n), "v.jsonl") for n in (3, 1, 2)]
+    assert ingest(store, batches).stored == 6
+    assert ingest(store, [Batch("annotations", pl.concat([rating] * 6), "v.jsonl")]).known == 6
+    assert store.value("SELECT count(*) FROM annotations WHERE annotator_id = 'crowd'") == 6
+
+
 def test_votes_by_item_and_by_models(store: Store) -> None:
     ingest(store, [Batch("pairs", PAIRS)])
     candidates = pl.DataFrame({"line": [1, 1], "prompt": ["q", "q"], "text": ["x", "y"], "model": ["m1", "m2"], "source": ["t"] * 2, "item_id": ["q1"] * 2})
