@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
+DEMO := PREFDATA_STORE=demo/prefdata.duckdb $(BIN)/prefdata
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM := false
 
@@ -20,9 +21,11 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/prefdata --store demo/prefdata.duckdb run pipelines/demo.yaml
-	$(BIN)/prefdata --store demo/prefdata.duckdb train dpo demo/dpo --model sample_data/tiny-lm --out demo/policy
-	$(BIN)/prefdata --store demo/prefdata.duckdb train reward demo/rm --model sample_data/tiny-lm --out demo/reward
+	@mkdir -p demo
+	$(DEMO) run pipelines/demo.yaml
+	$(DEMO) train dpo demo/dpo --model sample_data/tiny-lm --out demo/policy --lr 5e-5 --epochs 2 --resume
+	$(DEMO) train reward demo/rm --model sample_data/tiny-lm --out demo/reward --lr 3e-4 --epochs 2 --resume
+	$(DEMO) report --out demo/report.html --training demo/policy --training demo/reward
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "prefdata"
 FILES = sorted(PACKAGE.rglob("*.py"))
 METHOD_FILES = sorted({m.path for m in catalogue.everything()})
-SQL = re.compile(r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|DELETE\s+FROM|UPDATE\s+\w+\s+SET|CREATE\s+(TABLE|VIEW|TEMP)|DROP\s+TABLE)\b", re.I | re.S)
+SQL = re.compile(
+    r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|DELETE\s+FROM|UPDATE\s+\w+\s+SET|CREATE\s+(TABLE|VIEW|TEMP)|DROP\s+TABLE)\b", re.I | re.S
+)
 
 
 def imports(path: Path) -> set[str]:
@@ -104,7 +106,11 @@ def test_functions_stay_short(path: Path) -> None:
     long = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            doc = node.body[0] if isinstance(node.body[0], ast.Expr) and isinstance(getattr(node.body[0], "value", None), ast.Constant) else None
+            doc = (
+                node.body[0]
+                if isinstance(node.body[0], ast.Expr) and isinstance(getattr(node.body[0], "value", None), ast.Constant)
+                else None
+            )
             lines = (node.end_lineno or 0) - node.lineno - ((doc.end_lineno or 0) - doc.lineno + 1 if doc else 0)
             if lines > 62:
                 long.append((node.name, lines))

@@ -44,7 +44,12 @@ def test_there_is_something_to_hold() -> None:
 
 @pytest.mark.parametrize("block", CONSOLE, ids=lambda b: b.splitlines()[-1][:40])
 def test_commands_print_what_is_shown(block: str, folder: Path) -> None:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160", "HF_HUB_OFFLINE": "1"}
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "160",
+        "HF_HUB_OFFLINE": "1",
+    }
     place = folder / str(CONSOLE.index(block))
     place.mkdir()
     subprocess.run(["prefdata", "init"], cwd=place, env=environment, check=True, capture_output=True)

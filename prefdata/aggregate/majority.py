@@ -14,7 +14,8 @@ def majority(*, of: list[str] | None = None, min_votes: int = 1) -> Sql:
     the winner's share.
 
     Args:
-        of: annotator ids or kinds (human, llm, verifier, imported, ...) whose votes count; null: everyone's.
+        of: annotator ids or kinds (human, llm, verifier, imported, ...) whose votes count, or, with a minus before them, do not:
+            [human, "-imported:my_set"] leaves out the label that came with the pairs of my_set; null: everyone's.
         min_votes: pairs with fewer votes get no winner.
     """
     tie, top = "(n_tie + n_both_bad)", "greatest(n_a, n_b, n_tie + n_both_bad)"

@@ -23,6 +23,8 @@ class Reply(Protocol):
     def cost(self) -> float: ...
     @property
     def logprobs(self) -> Any: ...
+    def json(self) -> Any:
+        """The JSON value in the text; raises where there is none."""
 
 
 class Ask(Protocol):

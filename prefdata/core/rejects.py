@@ -11,14 +11,18 @@ from prefdata.core.rows import Reject
 from prefdata.core.store import Store
 
 
-def write_rejects(store: Store, path: Path, rejects: Sequence[Reject]) -> Path:
-    """Write `<name>.rejects.jsonl` beside the store; replaced when the same file is imported again.
+def write_rejects(store: Store, path: Path, rejects: Sequence[Reject]) -> Path | None:
+    """Write `<name>.rejects.jsonl` beside the store; replaced when the same file is imported again, removed when nothing is refused then.
 
     Another file of the same name gets its folder's name before it: pairs/x.jsonl and votes/x.jsonl keep theirs apart.
     """
     target = store.path.parent / f"{path.name}.rejects.jsonl"
     if target.exists() and not _is_of(target, path):
         target = target.with_name(f"{path.absolute().parent.name}-{target.name}")
+    if not rejects:
+        if target.exists() and _is_of(target, path):
+            target.unlink()
+        return None
     with target.open("w", encoding="utf-8") as file:
         for reject in sorted(rejects, key=lambda r: (r.file, r.line)):
             file.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")

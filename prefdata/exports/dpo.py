@@ -15,6 +15,8 @@ from prefdata.core.method import method
         "prompt": "text, or chat messages",
         "chosen": "the better response",
         "rejected": "the other response",
+        "pair_id": "the pair it comes from",
+        "source": "where the pair came from",
         "margin": "label margin, 0 to 1",
         "p": "probability that chosen is the better one, by the labels",
         "votes": "votes behind the label",
