@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@mkdir -p demo
 	$(DEMO) run pipelines/demo.yaml
-	$(DEMO) train dpo demo/dpo --model sample_data/tiny-lm --out demo/policy --lr 5e-5 --epochs 2 --resume
+	$(DEMO) train dpo demo/dpo --model sample_data/tiny-lm --out demo/policy --lr 1e-4 --epochs 1 --resume
 	$(DEMO) train reward demo/rm --model sample_data/tiny-lm --out demo/reward --lr 3e-4 --epochs 2 --resume
 	$(DEMO) report --out demo/report.html --training demo/policy --training demo/reward
 

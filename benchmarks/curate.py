@@ -109,7 +109,11 @@ def _datasets(source: Path, folder: Path) -> None:
 
     def signals(row: dict) -> dict:
         a, b = len(row["chosen"]), len(row["rejected"])
-        return {"length_margin": a - b, "length_ratio": max(a, b) / max(1, min(a, b)), "margin": row["score_chosen"] - row["score_rejected"]}
+        return {
+            "length_margin": a - b,
+            "length_ratio": max(a, b) / max(1, min(a, b)),
+            "margin": row["score_chosen"] - row["score_rejected"],
+        }
 
     data = data.map(signals)
     limit = float(np.quantile(np.array(data["length_margin"]), 0.96))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ RECIPES = sorted((ROOT / "pipelines").glob("*.yaml"))
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     init.init(tmp_path)
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
+    return tmp_path
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
@@ -62,4 +61,4 @@ def test_paths_may_be_relative_to_the_recipe(folder: Path, monkeypatch: pytest.M
     (folder / "pipelines" / "mine.yaml").write_text("steps:\n  - source: {auto: {path: mine.jsonl}}\n")
     monkeypatch.chdir(folder / "elsewhere")
     assert prefdata.run(folder / "pipelines" / "mine.yaml", "s.duckdb").steps[0].done == 1
-    assert os.listdir(folder / "elsewhere")
+    assert (folder / "elsewhere" / "s.duckdb").exists()

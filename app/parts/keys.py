@@ -33,6 +33,7 @@ export default function (component) {
     panel.querySelectorAll("*").forEach((inner) => { if (inner.scrollTop) inner.scrollTop = 0; });
   });
   window.addEventListener("keydown", onKey, true);
+  document.documentElement.dataset.keys = "ready";
   return () => window.removeEventListener("keydown", onKey, true);
 }
 """

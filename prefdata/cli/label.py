@@ -70,12 +70,17 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
     try:
         return child.wait()
     except KeyboardInterrupt:
-        for ask_to_end in (lambda: None, child.terminate, child.kill):  # a terminal's Ctrl-C has reached the app already
-            ask_to_end()
-            with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
-                child.wait(timeout=3)
-                break
+        if not _ends(child):  # a terminal's Ctrl-C has reached the app already
+            child.terminate()
+        if not _ends(child):
+            child.kill()
         return 0
+
+
+def _ends(child: subprocess.Popen[bytes]) -> bool:
+    with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+        child.wait(timeout=3)
+    return child.poll() is not None
 
 
 def _free_port() -> int:

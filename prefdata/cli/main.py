@@ -106,7 +106,10 @@ def _root(
 ) -> None:
     """Curate and annotate preference datasets for LLM alignment.
 
-    Start with:  prefdata init demo && cd demo && prefdata import sample_data/candidates.jsonl
+    Start with:  prefdata init demo && cd demo && prefdata run pipelines/demo.yaml
+
+    Exit codes: 0 done, 2 something you can mend, 3 stopped before the end (such as by --budget), 130 Ctrl-C; after 3 and 130 the
+    same command goes on where it stopped.
     """
     if plugins:
         from prefdata.core import catalogue

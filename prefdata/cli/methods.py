@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
+import json as jsons
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -87,12 +88,15 @@ def _param(param: Param) -> dict[str, Any]:
 
 def parameters(method: Method) -> list[Param]:
     """Its own, and those that its shelf has for all."""
-    shelf_wide: Iterable[Param] = ()
-    if method.shelf == "exports":
-        from prefdata.core.exporting import SHELF_PARAMS
+    return [*method.params.values(), *(p for p in shelf_wide(method.shelf) if p.name not in method.params)]
 
-        shelf_wide = (p for name, p in SHELF_PARAMS.items() if name not in method.params)
-    return [*method.params.values(), *shelf_wide]
+
+def shelf_wide(shelf: str) -> list[Param]:
+    if shelf != "exports":
+        return []
+    from prefdata.core.exporting import SHELF_PARAMS
+
+    return list(SHELF_PARAMS.values())
 
 
 _HANDED = {"path": "FILE", "ask": "MODEL", "policy": "MODEL", "reward": "MODEL", "embed": "MODEL"}
@@ -132,7 +136,11 @@ def _show_one(method: Method, screen: Screen) -> None:
 
 
 def _default(param: Param) -> str:
-    return "required" if param.default is inspect.Parameter.empty else repr(param.default)
+    """As a recipe would say it."""
+    if param.required:
+        return "required"
+    value = param.default
+    return value or '""' if isinstance(value, str) else jsons.dumps(value, ensure_ascii=False, default=str)
 
 
 def as_markdown() -> str:
@@ -143,6 +151,8 @@ def as_markdown() -> str:
     for shelf, meaning in catalogue.SHELVES.items():
         listed = list(catalogue.shelf_methods(shelf).values())
         lines += [f"## {shelf}", "", f"{_cell(meaning)}" if listed else f"{_cell(meaning)}: none yet.", ""]
+        if shelf == "exports":
+            lines += ["Every export also takes:", "", *_params(shelf_wide(shelf))]
         for method in listed:
             lines += _entry(method)
     return "\n".join(lines).rstrip() + "\n"
@@ -153,12 +163,7 @@ def _entry(method: Method) -> list[str]:
     if method.header["paper"]:
         lines += [f"Paper: {_cell(method.header['paper'])}", ""]
     if method.params:
-        lines += ["| parameter | type | default | meaning |", "|---|---|---|---|"]
-        lines += [
-            f"| `{p.name}` | `{_cell(p.annotation)}` | {'required' if p.required else f'`{_cell(p.default)}`'} | {_cell(p.doc)} |"
-            for p in method.params.values()
-        ]
-        lines.append("")
+        lines += _params(method.params.values())
     for field, head in (("gives", "gives"), ("reasons", "reason"), ("columns", "column")):
         if method.header[field]:
             lines += [f"| {head} | {'unit' if field == 'gives' else 'meaning'} |", "|---|---|"]
@@ -167,6 +172,14 @@ def _entry(method: Method) -> list[str]:
     return lines
 
 
+def _params(params: Iterable[Param]) -> list[str]:
+    lines = ["| parameter | type | default | meaning |", "|---|---|---|---|"]
+    for param in params:
+        default = "required" if param.required else f"`{_cell(_default(param))}`"
+        lines.append(f"| `{param.name}` | `{_cell(param.annotation)}` | {default} | {_cell(param.doc)} |")
+    return [*lines, ""]
+
+
 def _cell(value: object) -> str:
-    """One cell of one line."""
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+    """One cell of one line; a `<` that could open a tag is written out."""
+    return re.sub(r"<(?=[A-Za-z/!])", "&lt;", " ".join(str(value).split()).replace("|", "\\|"))

@@ -71,7 +71,7 @@ class LabelTask:
     """One pair as one person sees it."""
 
     id: str
-    """The id its answer will have: answering the same task twice stores one row."""
+    """This showing of the pair; a pair that comes back is a new task."""
     pair_id: str
     messages: tuple[Message, ...]
     a: str
@@ -265,7 +265,6 @@ def record(
             db,
             task.pair_id,
             annotator,
-            id=task.id,
             choice=winner,
             strength={"a": strength, "b": -strength}.get(winner) if strength is not None else None,
             scores=json.dumps(scores) if scores else None,

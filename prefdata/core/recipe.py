@@ -79,7 +79,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise PrefdataError(f"{path}{where} is not YAML: {getattr(error, 'problem', error)}.") from None
     if not isinstance(data, dict):
-        raise PrefdataError(f"{path} holds {'nothing' if data is None else 'a ' + type(data).__name__}, not a recipe; it needs `steps:` with a list below.")
+        raise PrefdataError(
+            f"{path} holds {'nothing' if data is None else 'a ' + type(data).__name__}, not a recipe; it needs `steps:` with a list below."
+        )
     return parse(override(data, overrides), folder=path.parent)
 
 

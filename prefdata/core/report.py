@@ -32,7 +32,7 @@ def build(store: Store, trainings: Sequence[Path] = ()) -> str:
         _section("In the store", _table(("table", "rows"), [(t, store.value(f"SELECT count(*) FROM {t}")) for t in _COUNTS])),
         _section("The last run", _last_run(store)),
         _section("Who judged", _judges(store)),
-        _section("Kept pairs", _pairs(store, keys)) if keys.labels else "",
+        _section("Labelled pairs", _pairs(store, keys)) if keys.labels else "",
         *(_section(f"Training: {folder.name}", _training(folder)) for folder in trainings if (folder / "metrics.jsonl").exists()),
     ]
     meta = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"

@@ -133,7 +133,9 @@ def _rowwise(
         rows.stopped = True
     if rows.stopped:
         left = todo.height - report.done - report.abstained - report.failed
-        raise Interrupted(f"stopped in {bound.step}: what was finished is stored, {left} rows are left; run the same command again to go on.")
+        raise Interrupted(
+            f"stopped in {bound.step}: what was finished is stored, {left} rows are left; run the same command again to go on."
+        )
     return report
 
 

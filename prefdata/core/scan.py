@@ -95,12 +95,12 @@ def _fetch(store: Store, table: str, expression: str, rows: pl.Series) -> pl.Ser
     """The texts at these row numbers, in this order."""
     low, high = _ends(rows)
     wanted = rows.unique()
-    if high - low < _SPARSE * wanted.len():
-        sql, frames = f"SELECT rowid AS place, {expression} AS text FROM {table} WHERE rowid BETWEEN {low} AND {high}", {}
-    else:
-        sql = f"SELECT rowid AS place, {expression} AS text FROM {table} WHERE rowid BETWEEN {low} AND {high} AND rowid IN (SELECT place FROM wanted)"
-        frames = {"wanted": wanted.alias("place").to_frame()}
-    found = store.frame(sql, **frames)
+    sql = f"SELECT rowid AS place, {expression} AS text FROM {table} WHERE rowid BETWEEN {low} AND {high}"
+    frames: dict[str, pl.DataFrame] = {}
+    if high - low >= _SPARSE * wanted.len():
+        sql += " AND rowid IN (SELECT place FROM wanted)"
+        frames["wanted"] = wanted.alias("place").to_frame()
+    found = store.frame(sql, (), **frames)
     return rows.alias("place").to_frame().join(found, on="place", how="left", maintain_order="left")["text"]
 
 

@@ -87,6 +87,12 @@ def page(browser: Any) -> Iterator[Any]:
     opened.close()
 
 
+def visit(page: Any, address: str) -> None:
+    """Open a page and wait until its keys work."""
+    page.goto(address)
+    page.locator("html[data-keys=ready]").wait_for()
+
+
 def left(page: Any) -> str:
     return str(page.locator(".st-key-left").inner_text())
 
@@ -105,7 +111,7 @@ def votes(store: Store) -> list[tuple[Any, ...]]:
 def test_label_by_keyboard(page: Any, store: Store) -> None:
     """Five answers, a comment, a flag, one taken back; a held key answers once; a reloaded page goes on where it was."""
     with serving(store.path) as address:
-        page.goto(address)
+        visit(page, address)
         page.get_by_label("Your name").fill("anna")
         page.keyboard.press("Enter")
         page.wait_for_selector(".st-key-left")
@@ -150,7 +156,7 @@ def test_label_by_keyboard(page: Any, store: Store) -> None:
 def test_hostile_text_takes_nothing_over_and_loads_nothing(page: Any, tmp_path: Path) -> None:
     store = make_store(tmp_path / "s.duckdb", len(HOSTILE), HOSTILE)
     with serving(store.path, PREFDATA_ANNOTATOR="anna") as address:
-        page.goto(address)
+        visit(page, address)
         page.wait_for_selector(".st-key-left")
         for number in range(len(HOSTILE)):
             for look in "mdp":
@@ -173,7 +179,7 @@ def test_marks_of_streamlit_show_as_written_and_keys_rest_behind_a_dialog(page: 
     text = "a -> b, :red[no] :smile: std::vector $5 <b>bold</b> 10:30 :material/home: -- (c)"
     store = make_store(tmp_path / "s.duckdb", 3, (text,))
     with serving(store.path, PREFDATA_ANNOTATOR="anna") as address:
-        page.goto(address)
+        visit(page, address)
         page.get_by_text("first 0").wait_for()
         for look in "mdp":
             page.keyboard.press(look)
@@ -195,7 +201,7 @@ def test_adjudicate_by_keyboard(page: Any, store: Store) -> None:
     for who, choice in (("ben", "left"), ("carla", "tie")):
         record(store, who, fetch(store, who, [(pair, None)])[0], choice, rationale=f"{who} has a reason")  # type: ignore[arg-type]
     with serving(store.path, PREFDATA_ANNOTATOR="lea") as address:
-        page.goto(f"{address}/review")
+        visit(page, f"{address}/review")
         page.get_by_text("carla has a reason").wait_for()
         page.keyboard.press("n")
         page.keyboard.type("b it is")

@@ -164,6 +164,16 @@ def test_an_earlier_answer_can_be_changed_from_the_history(store: Store) -> None
     assert current.pair_id == str(said[1]["pair_id"])
 
 
+def test_a_task_answered_again_after_its_undo_counts(store: Store) -> None:
+    task = next_pair(store, "anna")
+    assert task
+    for choice in ("left", "right", "tie"):
+        assert record(store, "anna", task, choice)  # type: ignore[arg-type]
+        assert [row[2] for row in store.rows(LIVE)] == [task.stored(choice)]
+        assert undo(store, Seat("anna"))
+    assert store.value("SELECT count(DISTINCT id) FROM annotations") == 6
+
+
 def test_nobody_undoes_another_s_answer(store: Store) -> None:
     task = next_pair(store, "anna")
     assert task
@@ -196,8 +206,9 @@ def test_a_final_word_replaces_the_reviewer_s_earlier_one_and_is_no_vote(store: 
     for who, choice in (("anna", "left"), ("ben", "tie")):
         record(store, who, fetch(store, who, [(pair, None)])[0], choice)  # type: ignore[arg-type]
     assert [(str(row["pair_id"]), row["decided"]) for row in screens.disputes(store)] == [(pair, False)]
-    for choice in ("tie", "right"):
-        assert record(store, "lea", fetch(store, "lea", [(pair, None)])[0], choice, review=True)  # type: ignore[arg-type]
+    task = fetch(store, "lea", [(pair, None)])[0]
+    for choice in ("tie", "right", "tie", "left"):
+        assert record(store, "lea", task, choice, review=True)  # type: ignore[arg-type]
     assert screens.disputes(store) == []
     decided = screens.disputes(store, "decided")
     assert [(row["votes"], row["decided"]) for row in decided] == [(2, True)]
@@ -253,7 +264,7 @@ from prefdata.core.store import Store
 desk = Desk(Store(sys.argv[1]), Seat(sys.argv[2], overlap=2, desk=sys.argv[3]))
 while task := desk.current():
     if desk.answer(task, "left", seconds=0.1):
-        print(task.id, flush=True)
+        print(desk.seat.annotator, task.pair_id, flush=True)
 """
 
 
@@ -270,12 +281,12 @@ def test_processes_at_once_lose_nothing_and_duplicate_nothing(tmp_path: Path) ->
     assert killed.stdout
     acknowledged = [killed.stdout.readline().strip() for _ in range(5)]
     killed.send_signal(signal.SIGKILL)
-    acknowledged += killed.communicate()[0].split()
+    acknowledged += killed.communicate()[0].splitlines()
     for process in others:
-        acknowledged += process.communicate(timeout=120)[0].split()
+        acknowledged += process.communicate(timeout=120)[0].splitlines()
         assert process.returncode == 0
-    rows = store.rows("SELECT id::VARCHAR, subject, annotator_id FROM annotations")
-    assert set(acknowledged) <= {row[0] for row in rows}
-    assert len({(row[1], row[2]) for row in rows}) == len(rows)
+    rows = [f"{who} {pair}" for who, pair in store.rows("SELECT annotator_id, subject FROM annotations")]
+    assert set(acknowledged) <= set(rows)
+    assert len(set(rows)) == len(rows)
     answer_all(store, "anna", overlap=2)
     assert store.rows("SELECT annotator_id, count(*) FROM annotations GROUP BY 1 ORDER BY 1") == [("anna", 60), ("ben", 60)]

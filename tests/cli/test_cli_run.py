@@ -141,7 +141,7 @@ def test_failed_rows_are_told_by_reason_and_tried_again_on_request(plugins: Path
 
 
 def test_ctrl_c_says_how_to_go_on_and_nothing_is_lost_or_done_twice(plugins: Path, here: Path) -> None:
-    write(here / "p.jsonl", pairs(60))
+    write(here / "p.jsonl", pairs(40))
     assert process("import", "p.jsonl", cwd=here).returncode == 0
     recipe(here / "r.yaml", [{"judge": {"slow": {}}}])
     args = ["--plugins", "mine", "run", "r.yaml"]
@@ -159,12 +159,12 @@ def test_ctrl_c_says_how_to_go_on_and_nothing_is_lost_or_done_twice(plugins: Pat
     match = re.fullmatch(r"error: stopped in judge slow: .* (\d+) rows are left; run the same command again to go on\.", lines[-1])
     assert match
     done = call("status", "--json").json["tables"]["outcomes"]
-    assert done == 60 - int(match[1])
+    assert done == 40 - int(match[1])
     assert call("status", "--json").json["runs"][0]["state"] == "stopped"
     step = call(*args, "judge.slow.seconds=0.05", "--json").json["steps"][0]
-    assert (step["had"], step["done"]) == (done, 60 - done)
+    assert (step["had"], step["done"]) == (done, 40 - done)
     assert call("sql", "SELECT count(*) AS n, count(DISTINCT subject) AS m FROM annotations WHERE key IS NOT NULL", "--json").json == [
-        {"n": 60, "m": 60}
+        {"n": 40, "m": 40}
     ]
 
 

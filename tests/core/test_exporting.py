@@ -105,7 +105,15 @@ def test_chat_prompts_export_as_messages(tmp_path: Path) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
     from prefdata.core import ids
 
-    frame = pl.DataFrame({"messages": [json.dumps(messages)], "canonical": [ids.canonical_messages(messages)], "response_a": ["x"], "response_b": ["y"], "label": ["b"]})
+    frame = pl.DataFrame(
+        {
+            "messages": [json.dumps(messages)],
+            "canonical": [ids.canonical_messages(messages)],
+            "response_a": ["x"],
+            "response_b": ["y"],
+            "label": ["b"],
+        }
+    )
     ingest(store, [Batch("pairs", frame)])
     export(store, tmp_path / "out", test=0)
     row = pl.read_parquet(tmp_path / "out" / "data" / "*.parquet").row(0, named=True)
@@ -115,7 +123,12 @@ def test_chat_prompts_export_as_messages(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("params", "words"),
-    [({"format": "xlsx"}, "parquet, jsonl"), ({"test": 1.5}, "a share"), ({"test": 0.6, "validation": 0.5}, "below 1"), ({"shard_rows": 0}, "at least 1")],
+    [
+        ({"format": "xlsx"}, "parquet, jsonl"),
+        ({"test": 1.5}, "a share"),
+        ({"test": 0.6, "validation": 0.5}, "below 1"),
+        ({"shard_rows": 0}, "at least 1"),
+    ],
 )
 def test_wrong_options(tmp_path: Path, params: dict[str, Any], words: str) -> None:
     store = Store(tmp_path / "s.duckdb")

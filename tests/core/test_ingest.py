@@ -36,7 +36,14 @@ def test_counts_add_up_and_a_second_import_adds_nothing(store: Store) -> None:
     first = ingest(store, [Batch("pairs", PAIRS, "f.jsonl")])
     assert first.read == first.stored + first.known + len(first.rejects) == 4
     assert [(r.line, r.field) for r in first.rejects] == [(3, "response_b")]
-    assert {k: v for k, v in first.added.items()} == {"prompts": 2, "responses": 4, "pairs": 2, "items": 3, "annotations": 2, "annotators": 1}
+    assert dict(first.added.items()) == {
+        "prompts": 2,
+        "responses": 4,
+        "pairs": 2,
+        "items": 3,
+        "annotations": 2,
+        "annotators": 1,
+    }
     second = ingest(store, [Batch("pairs", PAIRS, "f.jsonl")])
     assert (second.stored, second.known) == (0, 3)
     assert not any(second.added.values())
@@ -45,7 +52,8 @@ def test_counts_add_up_and_a_second_import_adds_nothing(store: Store) -> None:
 def test_the_same_pair_the_other_way_round_is_one_pair_with_agreeing_labels(store: Store) -> None:
     ingest(store, [Batch("pairs", PAIRS)])
     votes = store.rows(
-        "SELECT x.choice, x.strength, x.score_a, x.score_b, ra.text FROM annotations x JOIN pairs p ON p.id = x.subject JOIN responses ra ON ra.id = p.a"
+        "SELECT x.choice, x.strength, x.score_a, x.score_b, ra.text FROM annotations x JOIN pairs p ON p.id = x.subject "
+        "JOIN responses ra ON ra.id = p.a"
     )
     assert len(votes) == 2
     better = {(text if choice == "a" else {"x": "y", "y": "x"}[text]) for choice, _, _, _, text in votes}
@@ -74,7 +82,9 @@ def test_equal_rows_in_different_batches_are_all_kept_once(store: Store) -> None
 
 def test_votes_by_item_and_by_models(store: Store) -> None:
     ingest(store, [Batch("pairs", PAIRS)])
-    candidates = pl.DataFrame({"line": [1, 1], "prompt": ["q", "q"], "text": ["x", "y"], "model": ["m1", "m2"], "source": ["t"] * 2, "item_id": ["q1"] * 2})
+    candidates = pl.DataFrame(
+        {"line": [1, 1], "prompt": ["q", "q"], "text": ["x", "y"], "model": ["m1", "m2"], "source": ["t"] * 2, "item_id": ["q1"] * 2}
+    )
     ingest(store, [Batch("responses", candidates)])
     votes = pl.DataFrame(
         {

@@ -30,9 +30,8 @@ def store(tmp_path: Path) -> Store:
 def test_a_block_is_one_transaction(store: Store) -> None:
     with store.write() as connection:
         connection.execute("INSERT INTO annotators VALUES ('x', 'human', 'x', NULL)")
-    with pytest.raises(RuntimeError), store.write() as connection:
-        connection.execute("INSERT INTO annotators VALUES ('y', 'human', 'y', NULL)")
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), store.write() as connection:
+        connection.execute("INSERT INTO annotators VALUES ('y', 'human', 'y', NULL)") and 1 / 0
     assert store.rows("SELECT id FROM annotators") == [("x",)]
 
 
@@ -122,9 +121,9 @@ def test_snapshot_is_a_store_of_its_own(store: Store, tmp_path: Path) -> None:
 def test_waiting_is_bounded_and_says_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "s.duckdb"
     monkeypatch.setattr(lock, "SAY_AFTER", 0.1)
-    with lock.hold(path, exclusive=True), caplog.at_level("INFO", "prefdata.lock"):
-        with pytest.raises(Busy, match=str(os.getpid())), lock.hold(path, exclusive=True, wait=0.4):
-            pass
+    held, said = lock.hold(path, exclusive=True), caplog.at_level("INFO", "prefdata.lock")
+    with held, said, pytest.raises(Busy, match=str(os.getpid())), lock.hold(path, exclusive=True, wait=0.4):
+        pass
     assert "waiting for process" in caplog.text
     with lock.hold(path, exclusive=True, wait=0.4):
         pass
@@ -245,7 +244,10 @@ def test_eight_writers_four_readers_random_kills(tmp_path: Path, second: str) ->
     assert all(alive)
     assert kills >= 5
     acknowledged = [line for n in range(8) if (tmp_path / f"ack{n}").exists() for line in (tmp_path / f"ack{n}").read_text().splitlines()]
-    out = _run(["-c", f"from prefdata.core.store import Store\nfor r in Store({str(path)!r}).rows('SELECT id FROM annotators'): print(r[0])"], environment)
+    out = _run(
+        ["-c", f"from prefdata.core.store import Store\nfor r in Store({str(path)!r}).rows('SELECT id FROM annotators'): print(r[0])"],
+        environment,
+    )
     stored = set(out.splitlines())
     assert len(acknowledged) >= 8
     assert set(acknowledged) <= stored

@@ -20,7 +20,10 @@ def test_parse_and_round_trip() -> None:
 
 
 def test_overrides() -> None:
-    data = override({**GOOD, "steps": [dict(s) for s in GOOD["steps"]]}, ["pairing.all_pairs.most=2", "models.w.model=x", "seed=9", "filter.where.keep=margin > 1"])
+    data = override(
+        {**GOOD, "steps": [dict(s) for s in GOOD["steps"]]},
+        ["pairing.all_pairs.most=2", "models.w.model=x", "seed=9", "filter.where.keep=margin > 1"],
+    )
     parsed = parse(data)
     assert parsed.steps[0].params == {"most": 2}
     assert parsed.models["w"] == {"kind": "mock", "model": "x"}
@@ -56,7 +59,7 @@ def test_wrong_overrides(item: str) -> None:
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("steps: [unclosed")
-    with pytest.raises(PrefdataError, match="line 1.*not YAML"):
+    with pytest.raises(PrefdataError, match=r"line 1.*not YAML"):
         recipe.load(path)
     path.write_text("just words")
     with pytest.raises(PrefdataError, match="not a recipe"):
@@ -64,5 +67,5 @@ def test_files(tmp_path: Path) -> None:
     with pytest.raises(PrefdataError, match="prefdata init"):
         recipe.load(tmp_path / "none.yaml")
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(PrefdataError, match="cannot be read|not YAML"):
+    with pytest.raises(PrefdataError, match=r"cannot be read|not YAML"):
         recipe.load(path)

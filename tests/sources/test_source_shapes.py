@@ -73,7 +73,7 @@ def _type(value: Any) -> Any:
 def test_csv_gives_what_json_lines_give(name: str, tmp_path: Path) -> None:
     """Plain texts, and lists as JSON text in the columns that hold lists."""
     rows = {
-        "preference": [{"prompt": "a, \"b\"\nc", "chosen": " x ", "rejected": "", "score_chosen": "1.5"}],
+        "preference": [{"prompt": 'a, "b"\nc', "chosen": " x ", "rejected": "", "score_chosen": "1.5"}],
         "pairs": [{"prompt": "p", "response_a": "x", "response_b": "y", "label": "tie", "model_a": "m"}],
         "unpaired": [{"prompt": "p", "completion": "x", "label": "True"}, {"prompt": "p", "completion": "y", "label": "0"}],
         "annotations": [{"item_id": "1", "annotator_id": "w", "label": "A"}],

@@ -73,9 +73,7 @@ def test_all_formats_give_the_same_rows(rows: list[dict[str, str]]) -> None:
 
 def _without(found: dict[str, list[dict[str, Any]]], name: str) -> dict[str, list[dict[str, Any]]]:
     """Rows without one column and without notes that are empty, which CSV cannot tell from missing ones."""
-    return {
-        kind: [{k: v for k, v in row.items() if k != name and v != {"note": ""}} for row in rows] for kind, rows in found.items()
-    }
+    return {kind: [{k: v for k, v in row.items() if k != name and v != {"note": ""}} for row in rows] for kind, rows in found.items()}
 
 
 @pytest.mark.parametrize("mode", ["prompt", "dialogue", "conversation"])

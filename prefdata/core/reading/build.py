@@ -35,8 +35,10 @@ def _pairs(f: Fields) -> Parts:
     label, strength, kept = _choice(f)
     scores, score_a, score_b = _two_scores(f)
     return _pair(
-        f, *_sides(f, f.chat("response_a", "dialogue"), f.chat("response_b", "dialogue"), ("response_a", "response_b"), f.prompt()),
-        {"label": label, "strength": strength, "scores": scores, "score_a": score_a, "score_b": score_b}, kept,
+        f,
+        *_sides(f, f.chat("response_a", "dialogue"), f.chat("response_b", "dialogue"), ("response_a", "response_b"), f.prompt()),
+        {"label": label, "strength": strength, "scores": scores, "score_a": score_a, "score_b": score_b},
+        kept,
     )
 
 
@@ -97,9 +99,7 @@ def _chosen(f: Fields, chosen: Chat, rejected: Chat, prompt: Chat | None = None)
     return _pair(f, *_sides(f, chosen, rejected, ("chosen", "rejected"), prompt or f.prompt()), more, kept)
 
 
-def _pair(
-    f: Fields, prompt: Chat, first: pl.Series, second: pl.Series, more: Columns, kept: Mapping[str, Values] | None = None
-) -> Parts:
+def _pair(f: Fields, prompt: Chat, first: pl.Series, second: pl.Series, more: Columns, kept: Mapping[str, Values] | None = None) -> Parts:
     columns = {
         **f.common(kept),
         **prompt_columns(prompt),

@@ -148,6 +148,6 @@ def _delimiter(given: str, header: str, path: Path) -> str:
         return max(DELIMITERS.values(), key=header.count)
     if given in DELIMITERS:
         return DELIMITERS[given]
-    if len(given) == 1 and given not in "\"\r\n":
+    if len(given) == 1 and given not in '"\r\n':
         return given
     raise BadValue("delimiter", given, f"auto, {', '.join(DELIMITERS)} or one character")
