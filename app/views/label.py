@@ -39,10 +39,10 @@ def show() -> None:
     if st.session_state.get("on_screen") != task.id:
         st.session_state["on_screen"], st.session_state["since"] = task.id, time.monotonic()
     view: View = st.session_state.setdefault("view", "formatted")
+    with st.bottom:  # first: whoever sees the texts finds buttons and comment ready for them
+        _answers(desk, task)
     conversation(task.messages, view=view)
     responses(task.left, task.right, view=view)
-    with st.bottom:
-        _answers(desk, task)
 
 
 def _desk(name: str) -> Desk:

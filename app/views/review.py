@@ -37,13 +37,13 @@ def show() -> None:
         votes = screens.votes(state.store(), str(row["pair_id"]))
     task = tasks[0]
     st.session_state["on_screen"] = f"review-{task.pair_id}"
+    with st.bottom:
+        _last_word(name, task)
     conversation(task.messages, most=180)
     responses(task.left, task.right, most=330)
     st.subheader("What was said", anchor=False)
     for vote in votes:
         _vote(task, vote)
-    with st.bottom:
-        _last_word(name, task)
 
 
 def _header(found: list[Row]) -> int:

@@ -126,7 +126,7 @@ def _later(name: str, line: str) -> None:
 
 app.command("init")(init.init)
 app.command("import")(import_.import_)
-app.command("run", context_settings={"ignore_unknown_options": False})(run.run)
+app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("why")(why.why)
 app.command("sql")(sql.sql)

@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -121,6 +122,15 @@ def complete(kind: str, frame: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("n"))
 
 
+def _named(kind: str, frame: pl.DataFrame, file: str) -> pl.DataFrame:
+    """Rows that do not name their source get the file's name; votes take any source that has their item.
+
+    `given_source` is what the row itself says: the same rows under another file name are the same rows.
+    """
+    named = frame.with_columns(given_source=pl.col("source"))
+    return named if kind == "annotations" else named.with_columns(pl.col("source").fill_null(Path(file).name.split(".")[0] or "file"))
+
+
 class _Ingest:
     """One batch on one open connection. Narrow ids first (`st`), then each text column once."""
 
@@ -129,7 +139,7 @@ class _Ingest:
 
     def run(self) -> None:
         kind = self.batch.kind
-        self.connection.register("ch", complete(kind, self.batch.frame))
+        self.connection.register("ch", _named(kind, complete(kind, self.batch.frame), self.batch.file))
         self._run("CREATE OR REPLACE TEMP TABLE file AS SELECT ?::VARCHAR AS name", [self.batch.file])
         {"pairs": self._pairs, "responses": self._responses, "prompts": self._prompts_only, "annotations": self._annotations}[kind]()
         self.connection.unregister("ch")
@@ -226,7 +236,7 @@ class _Ingest:
         self.connection.register("earlier", self.counts.seen)
         self._run(f"""CREATE OR REPLACE TEMP TABLE numbered AS SELECT n, hash(h) AS k,
             md5(concat_ws({US}, h, row_number() OVER (PARTITION BY h ORDER BY n) + coalesce(earlier.times, 0)))::UUID AS i_id
-            FROM (SELECT st.n, concat_ws({US}, '{kind}', coalesce(source, ''), coalesce(item_id, ''), {subject}, {parts}) AS h
+            FROM (SELECT st.n, concat_ws({US}, '{kind}', coalesce(given_source, ''), coalesce(item_id, ''), {subject}, {parts}) AS h
                 FROM st JOIN ch USING (n)) LEFT JOIN earlier ON earlier.k = hash(h)""")
         self._run(f"CREATE OR REPLACE TEMP TABLE new_items AS SELECT n, i_id FROM numbered new {_absent('items', 'i_id')}")
         times = self.connection.execute("SELECT k, count(*) AS times FROM numbered GROUP BY k").pl()
@@ -266,15 +276,16 @@ class _Ingest:
         self._run("""CREATE OR REPLACE TEMP TABLE known AS SELECT source, item_id, any_value(kind) AS kind,
             any_value(subject) AS subject, any_value(swapped) AS swapped FROM items
             WHERE item_id IN (SELECT ref FROM ch) AND kind = 'pair' GROUP BY source, item_id""")
-        self._run(f"""CREATE OR REPLACE TEMP TABLE st AS
-            SELECT n, k.subject AS i, 'pair' AS kind, k.swapped FROM ch JOIN known k ON k.item_id = ref
-                AND k.source IS NOT DISTINCT FROM ch.source WHERE ch.model_a IS NULL
-            UNION ALL SELECT n, {_pair_id("ra.id", "rb.id")}, 'pair', ra.id > rb.id FROM (
-                SELECT DISTINCT ch.n, ch.model_a, ch.model_b, coalesce(r.prompt_id, i.subject) AS p FROM ch
-                JOIN items i ON i.item_id = ref AND i.source IS NOT DISTINCT FROM ch.source AND i.kind IN ('response', 'prompt')
+        self._run(f"""CREATE OR REPLACE TEMP TABLE st AS SELECT * FROM (
+            SELECT n, k.subject AS i, 'pair' AS kind, k.swapped, k.source AS found, NULL::UUID AS p, NULL::UUID AS x, NULL::UUID AS y
+            FROM ch JOIN known k ON k.item_id = ref AND (ch.source IS NULL OR k.source = ch.source) WHERE ch.model_a IS NULL
+            UNION ALL SELECT n, {_pair_id("ra.id", "rb.id")}, 'pair', ra.id > rb.id, m.found, m.p, ra.id, rb.id FROM (
+                SELECT DISTINCT ch.n, ch.model_a, ch.model_b, i.source AS found, coalesce(r.prompt_id, i.subject) AS p FROM ch
+                JOIN items i ON i.item_id = ref AND (ch.source IS NULL OR i.source = ch.source) AND i.kind IN ('response', 'prompt')
                 LEFT JOIN responses r ON i.kind = 'response' AND r.id = i.subject WHERE ch.model_a IS NOT NULL) m
             JOIN responses ra ON ra.prompt_id = m.p AND ra.model = m.model_a AND ra.sample = 0
-            JOIN responses rb ON rb.prompt_id = m.p AND rb.model = m.model_b AND rb.sample = 0""")
+            JOIN responses rb ON rb.prompt_id = m.p AND rb.model = m.model_b AND rb.sample = 0)
+            QUALIFY row_number() OVER (PARTITION BY n ORDER BY found, i) = 1""")
         lost = self.connection.execute("SELECT line, ref FROM ch ANTI JOIN st USING (n) ORDER BY n").fetchall()
         self.counts.rejects += [
             Reject(self.batch.file, line or 0, "item_id", f"no stored item {ref!r} of this source; import its pairs first")
@@ -282,14 +293,9 @@ class _Ingest:
         ]
         self._insert(
             "pairs",
-            f"""SELECT i AS id, p AS prompt_id, least(x, y) AS a, greatest(x, y) AS b, source, 'votes' AS strategy
-            FROM (SELECT st.i, any_value(ra.prompt_id) AS p, any_value(ra.id) AS x, any_value(rb.id) AS y,
-                any_value(ch.source) AS source, min(st.n) AS n FROM st JOIN ch USING (n)
-                JOIN items it ON it.item_id = ref AND it.source IS NOT DISTINCT FROM ch.source AND it.kind = 'response'
-                JOIN responses r0 ON r0.id = it.subject
-                JOIN responses ra ON ra.prompt_id = r0.prompt_id AND ra.model = ch.model_a AND ra.sample = 0
-                JOIN responses rb ON rb.prompt_id = r0.prompt_id AND rb.model = ch.model_b AND rb.sample = 0
-                WHERE ch.model_a IS NOT NULL GROUP BY st.i) new {_absent("pairs", "i")} ORDER BY n""",
+            f"""SELECT i AS id, p AS prompt_id, least(x, y) AS a, greatest(x, y) AS b, found AS source, 'votes' AS strategy
+            FROM (SELECT i, any_value(p) AS p, any_value(x) AS x, any_value(y) AS y, any_value(found) AS found, min(n) AS n
+                FROM st WHERE x IS NOT NULL GROUP BY i) new {_absent("pairs", "i")} ORDER BY n""",
         )
         self._items(
             "annotation",

@@ -373,7 +373,8 @@ def _exports_of(db: duckdb.DuckDBPyConnection, pair: str) -> list[Row]:
     """Exports whose rules let this pair through: its source is chosen, every filter kept it, and its label names a winner."""
     out = []
     source = rows(db, "SELECT source FROM pairs WHERE id = ?", [pair])[0]["source"]
-    for row in rows(db, "SELECT path, manifest, created FROM exports ORDER BY created DESC"):
+    newest = "QUALIFY row_number() OVER (PARTITION BY path ORDER BY created DESC) = 1"  # an export replaces the one before it
+    for row in rows(db, f"SELECT path, manifest, created FROM exports {newest} ORDER BY created DESC"):
         manifest = json.loads(row["manifest"])
         keys, only = manifest.get("keys") or {}, (manifest.get("recipe") or {}).get("only") or []
         filters = list(keys.get("filters") or [])

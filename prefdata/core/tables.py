@@ -8,6 +8,7 @@ are computed for new rows only.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from prefdata.core.run import Bound, Context, StepReport, record_step
 from prefdata.core.scan import scan
 from prefdata.core.store import insert
 
+FLUSH_SECONDS = 5.0
+"""Signals of new rows are written at least this often; what was written is not computed again."""
 PLANNED_BYTES = 100_000_000
 """Larger files are not read for a plan."""
 _FINITE = "CASE WHEN isfinite({0}) THEN {0} END"
@@ -157,14 +160,26 @@ def _new_rows_signal(context: Context, bound: Bound, key: str, subject: str, nam
         return report
     context.progress.start(report.step, todo.height)
     gives = list(bound.method.header["gives"])
+    waiting: list[pl.DataFrame] = []
+    since = time.monotonic()
+
+    def store_waiting() -> None:
+        if waiting:
+            with context.store.write() as connection:
+                insert(connection, "signals", pl.concat(waiting).with_columns(pl.lit(key).alias("key")))
+            waiting.clear()
+
     for frame in scan(context.store, subject, names, context.keys, only=todo):
         long = _long(frame, bound, subject, gives, context)
-        with context.store.write() as connection:
-            insert(connection, "signals", long.with_columns(pl.lit(key).alias("key")))
+        waiting.append(long)
         undefined = long["value"].null_count() // len(gives)
         report.done += frame.height - undefined
         report.abstained += undefined
         context.progress.advance(done=frame.height - undefined, abstained=undefined)
+        if time.monotonic() - since >= FLUSH_SECONDS:
+            store_waiting()
+            since = time.monotonic()
+    store_waiting()
     return report
 
 

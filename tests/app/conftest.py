@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from app_helpers import MAIN, make_store
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from prefdata.core.store import Store
+
+config.set_option("runner.magicEnabled", False)  # as in app/.streamlit/config.toml, which the test runner does not read
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def page(browser: Any) -> Iterator[Any]:
 def visit(page: Any, address: str) -> None:
     """Open a page and wait until its keys work."""
     page.goto(address)
-    page.locator("html[data-keys=ready]").wait_for()
+    page.locator("html[data-keys=ready]").wait_for(state="attached")
 
 
 def left(page: Any) -> str:

@@ -238,13 +238,13 @@ def test_a_machine_judge_s_name_is_not_a_person_s(store: Store) -> None:
 
 
 def test_a_desk_refills_in_the_background_and_drops_what_it_no_longer_holds(tmp_path: Path) -> None:
-    store = make_store(tmp_path / "s.duckdb", 150)
+    store = make_store(tmp_path / "s.duckdb", 80)
     desk = Desk(store, Seat("anna", lease=3600))
-    for _ in range(100):
+    for _ in range(50):
         task = desk.current()
         assert task
         assert desk.answer(task, "left")
-    assert store.value("SELECT count(DISTINCT subject) FROM live_annotations") == 100
+    assert store.value("SELECT count(DISTINCT subject) FROM live_annotations") == 50
     late = Desk(store, Seat("ben", lease=0.05))
     waiting = late.current()
     time.sleep(0.1)
@@ -275,7 +275,7 @@ def start(store: Store, who: str, tab: str) -> subprocess.Popen[str]:
 
 def test_processes_at_once_lose_nothing_and_duplicate_nothing(tmp_path: Path) -> None:
     """Two people, one of them in two tabs; one tab is killed in the middle and its place taken again."""
-    store = make_store(tmp_path / "s.duckdb", 60)
+    store = make_store(tmp_path / "s.duckdb", 40)
     killed = start(store, "anna", "one")
     others = [start(store, "anna", "two"), start(store, "ben", "one")]
     assert killed.stdout
@@ -289,4 +289,4 @@ def test_processes_at_once_lose_nothing_and_duplicate_nothing(tmp_path: Path) ->
     assert set(acknowledged) <= set(rows)
     assert len(set(rows)) == len(rows)
     answer_all(store, "anna", overlap=2)
-    assert store.rows("SELECT annotator_id, count(*) FROM annotations GROUP BY 1 ORDER BY 1") == [("anna", 60), ("ben", 60)]
+    assert store.rows("SELECT annotator_id, count(*) FROM annotations GROUP BY 1 ORDER BY 1") == [("anna", 40), ("ben", 40)]

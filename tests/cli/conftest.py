@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cli_tools import RECIPE, call, pairs, process, write
+
+from prefdata.core import catalogue
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +42,12 @@ def filled(here: Path, filled_folder: Path) -> Path:
 def one_id(filled: Path) -> Callable[[str], str]:
     """The id of the pair with this item id."""
     return lambda item: str(call("sql", f"SELECT subject FROM items WHERE item_id = '{item}'", "--json").json[0]["subject"])
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins_left() -> Iterator[None]:
+    """A process of a user's has the plugins of one call; here many calls share one."""
+    yield
+    if catalogue._plugins:
+        catalogue._plugins.clear()
+        catalogue.shelf_methods.cache_clear()

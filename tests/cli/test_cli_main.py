@@ -16,7 +16,23 @@ from typer.testing import CliRunner
 
 from prefdata.cli.main import LATER, app
 
-COMMANDS = ("init", "import", "run", "status", "why", "sql", "methods", "export", "push", "train", "audit", "label", "doctor", "snapshot")
+COMMANDS = (
+    "init",
+    "import",
+    "run",
+    "status",
+    "why",
+    "sql",
+    "methods",
+    "export",
+    "push",
+    "train",
+    "audit",
+    "label",
+    "report",
+    "doctor",
+    "snapshot",
+)
 NO_STORE = ("init", "methods", "push", "train", "audit")
 
 
@@ -67,7 +83,7 @@ def test_version() -> None:
     [
         ["import", "pairs.jsonl"], ["run", "recipe.yaml"], ["run", "recipe.yaml", "--plan"], ["status"], ["why", "toys:item/3"],
         ["sql", "FROM pairs"], ["methods"], ["methods", "filters", "where"], ["export", "dpo", "--out", "x"],
-        ["push", "out/dpo", "me/x", "--dry-run"], ["audit", "pairs.jsonl"], ["doctor"], ["snapshot", "copy.duckdb"], ["init"],
+        ["push", "out/dpo", "me/x", "--dry-run"], ["report"], ["audit", "pairs.jsonl"], ["doctor"], ["snapshot", "copy.duckdb"], ["init"],
     ],
     ids=lambda args: " ".join(args),
 )  # fmt: skip

@@ -110,6 +110,15 @@ def test_votes_by_item_and_by_models(store: Store) -> None:
     assert found == {"y": "because"}
 
 
+def test_rows_that_name_no_source_get_the_files_name(store: Store) -> None:
+    nameless = PAIRS.head(2).drop("source")
+    assert ingest(store, [Batch("pairs", nameless, "data/mine.v2.jsonl.gz")]).stored == 2
+    assert store.rows("SELECT DISTINCT source FROM pairs UNION SELECT DISTINCT source FROM prompts") == [("mine",)]
+    assert ingest(store, [Batch("pairs", nameless, "renamed.jsonl")]).known == 2
+    votes = pl.DataFrame({"line": [1], "ref": ["1"], "label": ["a"], "annotator_id": ["ann"]})
+    assert ingest(store, [Batch("annotations", votes, "votes.jsonl")]).stored == 1
+
+
 def test_an_empty_answer_is_data_and_null_labels_make_no_vote(store: Store) -> None:
     frame = PAIRS.head(1).with_columns(response_b=pl.lit(""), label=pl.lit(None, pl.String), score_a=pl.lit(None, pl.Float64))
     assert ingest(store, [Batch("pairs", frame)]).stored == 1
