@@ -12,8 +12,6 @@ HERE = Path(__file__).resolve().parent
 if str(HERE.parent) not in sys.path:
     sys.path.insert(0, str(HERE.parent))
 
-from app.parts import keys  # noqa: E402
-
 
 @st.cache_resource
 def settle() -> None:
@@ -37,6 +35,5 @@ page = st.navigation(
     ],
     position="top",
 )
-keys.listen()
 page.run()
 settle()

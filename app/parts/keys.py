@@ -9,32 +9,33 @@ from __future__ import annotations
 import streamlit as st
 
 _LISTENER = """
-export default function (component) {
-  const typing = (target) => target && (target.tagName === "INPUT" || target.tagName === "TEXTAREA" || target.isContentEditable);
-  const stop = (event) => { event.stopImmediatePropagation(); event.preventDefault(); };
-  const onKey = (event) => {
-    const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
-    if (typing(event.target)) {
-      if ((event.key === "Enter" || event.key === "Escape") && event.target.closest(".st-key-comment")) {
-        stop(event);
-        event.target.blur();
-      }
-      return;
+const typing = (target) => target && (target.tagName === "INPUT" || target.tagName === "TEXTAREA" || target.isContentEditable);
+const stop = (event) => { event.stopImmediatePropagation(); event.preventDefault(); };
+
+function onKey(event) {
+  if (typing(event.target)) {
+    if ((event.key === "Enter" || event.key === "Escape") && event.target.closest(".st-key-comment")) {
+      stop(event);
+      event.target.blur();
     }
-    if (!plain || event.key.length !== 1) return;
-    if (event.repeat || document.querySelector('[data-testid="stDialog"]')) { stop(event); return; }
-    if (event.key.toLowerCase() === "n") {
-      const field = document.querySelector(".st-key-comment input, .st-key-comment textarea");
-      if (field) { stop(event); field.focus(); }
-    }
-  };
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || event.key.length !== 1) return;
+  if (event.repeat || document.querySelector('[data-testid="stDialog"]')) { stop(event); return; }
+  if (event.key.toLowerCase() === "n") {
+    const field = document.querySelector(".st-key-comment input, .st-key-comment textarea");
+    if (field) { stop(event); field.focus(); }
+  }
+}
+
+export default function () {
   document.querySelectorAll(".st-key-conversation, .st-key-left, .st-key-right").forEach((panel) => {
-    panel.scrollTop = 0;
-    panel.querySelectorAll("*").forEach((inner) => { if (inner.scrollTop) inner.scrollTop = 0; });
+    [panel, ...panel.querySelectorAll("*")].forEach((box) => { if (box.scrollTop) box.scrollTop = 0; });
   });
-  window.addEventListener("keydown", onKey, true);
-  document.documentElement.dataset.keys = "ready";
-  return () => window.removeEventListener("keydown", onKey, true);
+  if (!document.documentElement.dataset.keys) {  // once per page: no key press may fall between two mounts
+    document.documentElement.dataset.keys = "ready";
+    window.addEventListener("keydown", onKey, true);
+  }
 }
 """
 _SPACE = """
@@ -45,7 +46,7 @@ _SPACE = """
 _listen = st.components.v2.component("prefdata_keys", js=_LISTENER, css=_SPACE, isolate_styles=False)
 
 
-def listen() -> None:
-    """Mount the listener; another pair on the screen scrolls its texts to the top."""
+def listen(shown: str = "") -> None:
+    """Mount the listener; when something else is `shown` than before, its texts start at their top."""
     with st.container(key="keys"):
-        _listen(key="listener", data={"task": st.session_state.get("on_screen")}, height=1)
+        _listen(key="listener", data={"shown": shown}, height=1)

@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 import streamlit as st
 
-from app.parts import state
+from app.parts import keys, state
 from prefdata.core import screens
 from prefdata.core.labelling import MACHINES
 from prefdata.core.queries import Row
@@ -23,6 +23,7 @@ ROW = 34
 
 
 def show() -> None:
+    keys.listen()
     with state.guarded():
         every = screens.annotator_kinds(state.store())
         kinds = _kinds(every)

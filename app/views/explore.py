@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from app.parts import state
+from app.parts import keys, state
 from app.parts.pair import VIEWS, View, conversation, responses
 from prefdata.core import screens
 from prefdata.core.queries import Row
@@ -19,6 +19,7 @@ WINNERS = {ANY: "any label", "a": "a won", "b": "b won", "tie": "tie"}
 
 
 def show() -> None:
+    keys.listen()
     with state.guarded():
         reasons = screens.reasons(state.store())
         text, winner, reason, page = _search(reasons)

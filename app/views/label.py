@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.parts import state
+from app.parts import keys, state
 from app.parts.pair import VIEWS, View, body, conversation, responses
 from app.parts.text import literal
 from prefdata.core import screens
@@ -31,6 +31,7 @@ def show() -> None:
         name = state.annotator()
         desk = _desk(name)
         task = desk.current()
+    keys.listen(task.id if task else "")
     _header(desk, name)
     _trouble()
     if task is None:

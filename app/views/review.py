@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.parts import state
+from app.parts import keys, state
 from app.parts.pair import conversation, responses
 from app.parts.text import literal
 from prefdata.core import screens
@@ -28,6 +28,7 @@ def show() -> None:
         which: Which = st.session_state.get("review-list") or "open"
         found = screens.disputes(state.store(), which)
     place = _header(found)
+    keys.listen(str(found[place]["pair_id"]) if found else "")
     if not found:
         _empty(which)
         return
@@ -36,7 +37,6 @@ def show() -> None:
         tasks = fetch(state.store(), name, [(str(row["pair_id"]), None)])
         votes = screens.votes(state.store(), str(row["pair_id"]))
     task = tasks[0]
-    st.session_state["on_screen"] = f"review-{task.pair_id}"
     with st.bottom:
         _last_word(name, task)
     conversation(task.messages, most=180)

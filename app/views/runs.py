@@ -6,12 +6,13 @@ import json
 
 import streamlit as st
 
-from app.parts import state
+from app.parts import keys, state
 from prefdata.core import screens
 from prefdata.core.queries import Row
 
 
 def show() -> None:
+    keys.listen()
     with state.guarded():
         runs = screens.runs(state.store())
         failures = screens.failures(state.store())

@@ -27,12 +27,13 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from prefdata.core.rows import Reject
 from prefdata.core.store import Store
 
 US, RS = "chr(31)", "chr(30)"
-HOLD_SECONDS = 4.0
+HOLD_SECONDS = 8.0
 """How long an import keeps the store to itself before others get a turn."""
 _TEXT, _REAL, _INT = pl.String, pl.Float64, pl.Int64
 COLUMNS: dict[str, dict[str, Any]] = {
@@ -131,6 +132,9 @@ def _named(kind: str, frame: pl.DataFrame, file: str) -> pl.DataFrame:
     return named if kind == "annotations" else named.with_columns(pl.col("source").fill_null(Path(file).name.split(".")[0] or "file"))
 
 
+PARALLEL_ROWS = 20_000
+
+
 class _Ingest:
     """One batch on one open connection. Narrow ids first (`st`), then each text column once."""
 
@@ -139,7 +143,9 @@ class _Ingest:
 
     def run(self) -> None:
         kind = self.batch.kind
-        self.connection.register("ch", _named(kind, complete(kind, self.batch.frame), self.batch.file))
+        table = _named(kind, complete(kind, self.batch.frame), self.batch.file).to_arrow()
+        # DuckDB scans Arrow batches in parallel, and a frame of one chunk by one thread.
+        self.connection.register("ch", pa.Table.from_batches(table.to_batches(max_chunksize=PARALLEL_ROWS), table.schema))
         self._run("CREATE OR REPLACE TEMP TABLE file AS SELECT ?::VARCHAR AS name", [self.batch.file])
         {"pairs": self._pairs, "responses": self._responses, "prompts": self._prompts_only, "annotations": self._annotations}[kind]()
         self.connection.unregister("ch")
@@ -221,12 +227,14 @@ class _Ingest:
     def _prompts(self, ids: str) -> None:
         self._run(f"CREATE OR REPLACE TEMP TABLE np AS SELECT p, min(n) AS n FROM ({ids}) new {_absent('prompts', 'p')} GROUP BY p")
         plain = "coalesce(canonical, prompt)"
+        # trim() costs as much as the hash, and few texts need it.
+        bare = f"CASE WHEN starts_with({plain}, ' ') OR ends_with({plain}, ' ') THEN trim({plain}) ELSE {plain} END"
         meta = "coalesce(prompt_meta, meta) AS meta" if self.batch.kind == "responses" else "meta"
         self._insert(
             "prompts",
             f"""SELECT p AS id,
             coalesce(messages, to_json([{{role: 'user', content: prompt}}])) AS messages, source, {meta},
-            length({plain}) AS chars, md5(lower(trim({plain})))::UUID AS twin, messages IS NULL AS plain
+            length({plain}) AS chars, md5(lower({bare}))::UUID AS twin, messages IS NULL AS plain
             FROM ch JOIN np USING (n) ORDER BY n""",
         )
 

@@ -111,9 +111,10 @@ def votes(store: Store) -> list[tuple[Any, ...]]:
 def test_label_by_keyboard(page: Any, store: Store) -> None:
     """Five answers, a comment, a flag, one taken back; a held key answers once; a reloaded page goes on where it was."""
     with serving(store.path) as address:
-        visit(page, address)
+        page.goto(address)
         page.get_by_label("Your name").fill("anna")
         page.keyboard.press("Enter")
+        visit(page, f"{address}/?annotator=anna")
         page.wait_for_selector(".st-key-left")
         press(page, "a")
         press(page, "5")
@@ -191,7 +192,7 @@ def test_marks_of_streamlit_show_as_written_and_keys_rest_behind_a_dialog(page: 
         page.wait_for_timeout(700)
         assert page.get_by_text("No answers yet.").count() == 1
         page.keyboard.press("Escape")
-        page.get_by_text("No answers yet.").wait_for(state="detached")
+        page.get_by_test_id("stDialog").wait_for(state="detached")
         press(page, "a")
     assert len(votes(store)) == 1
 
