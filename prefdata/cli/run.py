@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,14 +10,9 @@ import typer
 
 from prefdata.cli.options import AsJson, StoreFile, open_store
 from prefdata.cli.show import Screen, clean, money
-from prefdata.core.errors import BadValue
 
 if TYPE_CHECKING:
     from prefdata.core.run import Report, StepReport
-    from prefdata.core.store import Store
-
-ENGINES = ("local",)
-
 
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.")],
@@ -34,7 +25,6 @@ def run(
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Ask models again instead of using stored replies.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try rows once more that failed.")] = False,
-    engine: Annotated[str, typer.Option(help="Where row-wise steps run.")] = "local",
     store: StoreFile = None,
     json: AsJson = False,
 ) -> None:
@@ -42,19 +32,18 @@ def run(
 
     What is in the store already is not computed again, so the same command resumes after Ctrl-C or a crash.
 
-    Example:  prefdata run pipelines/ultrafeedback.yaml strategy.sample_n.n=8 --budget 5
+    Example:  prefdata run pipelines/best_of_n.yaml strategy.sample_n.n=8 --budget 5
     """
     from prefdata.cli.progress import watching
     from prefdata.library import run as run_recipe
 
     screen = Screen(json)
-    if engine not in ENGINES:
-        raise BadValue("--engine", engine, ", ".join(ENGINES))
     opened = open_store(store)
     options: dict[str, Any] = {"overrides": overrides or [], "budget": budget, "use_cache": not no_cache, "retry_failed": retry_failed}
     if plan:
-        with _store_to_plan_on(opened, recipe, overrides or [], screen) as planned:
-            report = run_recipe(recipe, planned, plan=True, **options)
+        report = run_recipe(recipe, opened, plan=True, **options)
+        if not opened.exists:
+            screen.note(f"there is no store at {opened.path} yet: small files were read into a temporary one to count them.")
     else:
         with watching(screen) as progress:
             report = run_recipe(recipe, opened, progress=progress, command=_command(recipe, overrides or []), **options)
@@ -70,25 +59,6 @@ def run(
 
 def _command(recipe: Path, overrides: list[str]) -> str:
     return shlex.join(["prefdata", "run", str(recipe), *overrides])
-
-
-@contextmanager
-def _store_to_plan_on(store: Store, recipe: Path, overrides: list[str], screen: Screen) -> Iterator[Store]:
-    """The store itself; where there is none yet, a temporary one into which the recipe's sources were read, to count them."""
-    from prefdata.core import recipe as recipes
-    from prefdata.core.run import execute
-    from prefdata.core.store import Store
-
-    if store.exists:
-        yield store
-        return
-    loaded = recipes.load(recipe, overrides)
-    sources = tuple(step for step in loaded.steps if step.name == "source")
-    with tempfile.TemporaryDirectory(prefix="prefdata-plan-") as folder:
-        temporary = Store(Path(folder) / "plan.duckdb")
-        execute(temporary, replace(loaded, steps=sources, models={}))
-        screen.note(f"there is no store at {store.path} yet: the recipe's sources were read into a temporary one to count them.")
-        yield temporary
 
 
 def _show_plan(report: Report, screen: Screen) -> None:

@@ -88,9 +88,15 @@ def page(browser: Any) -> Iterator[Any]:
 
 
 def visit(page: Any, address: str) -> None:
-    """Open a page and wait until its keys work."""
+    """Open a page and wait until its keys work and its parts are loaded."""
     page.goto(address)
+    settle(page)
+
+
+def settle(page: Any) -> None:
     page.locator("html[data-keys=ready]").wait_for(state="attached")
+    page.locator(".st-key-comment input").wait_for()
+    page.get_by_role("button", name="Both bad").wait_for()
 
 
 def left(page: Any) -> str:
@@ -114,8 +120,8 @@ def test_label_by_keyboard(page: Any, store: Store) -> None:
         page.goto(address)
         page.get_by_label("Your name").fill("anna")
         page.keyboard.press("Enter")
-        visit(page, f"{address}/?annotator=anna")
-        page.wait_for_selector(".st-key-left")
+        settle(page)
+        assert "annotator=anna" in page.url
         press(page, "a")
         press(page, "5")
         page.keyboard.press("n")
@@ -138,6 +144,7 @@ def test_label_by_keyboard(page: Any, store: Store) -> None:
         assert len(votes(store)) == 4
         shown = left(page)
         page.reload()
+        settle(page)
         page.wait_for_selector(".st-key-left")
         assert left(page) == shown
         press(page, "1")

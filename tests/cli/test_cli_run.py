@@ -220,5 +220,4 @@ def test_words_of_progress() -> None:
 def test_overrides_and_options_are_checked(filled: Path) -> None:
     assert "Did you mean" in refused("run", "recipe.yaml", "filter.wher.keep=true")
     assert "key=value" in refused("run", "recipe.yaml", "nonsense")
-    assert "allowed: local" in refused("run", "recipe.yaml", "--engine", "spark")
     assert "prefdata init" in refused("run", "nowhere.yaml")
