@@ -14,6 +14,7 @@ from prefdata.cli.show import Screen, clean, money
 if TYPE_CHECKING:
     from prefdata.core.run import Report, StepReport
 
+
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.")],
     overrides: Annotated[

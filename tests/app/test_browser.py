@@ -139,7 +139,7 @@ def test_label_by_keyboard(page: Any, store: Store) -> None:
         page.wait_for_timeout(600)
         assert [row[1] for row in votes(store)][2:4] == ["tie", "both_bad"]
         assert len(votes(store)) == 5
-        page.keyboard.press("u")
+        press(page, "u")
         page.get_by_text("4 today").wait_for()
         assert len(votes(store)) == 4
         shown = left(page)
