@@ -132,7 +132,8 @@ def test_label_by_keyboard(page: Any, store: Store) -> None:
         press(page, "t")
         press(page, "x")
         page.keyboard.down("2")
-        for _ in range(5):
+        for _ in range(8):
+            page.wait_for_timeout(120)
             page.keyboard.down("2")
         page.keyboard.up("2")
         page.get_by_text("5 today").wait_for()
