@@ -18,6 +18,7 @@ SAID = {"a": "first", "b": "second", "tie": "tie", "both_bad": "both bad"}
 SCALE = alt.Scale(domain=["first", "tie", "both bad", "second"], range=["#4c8bd6", "#c3ccd8", "#8d6a9f", "#e0a458"])
 FEW_DAYS = 4
 """With votes on fewer days, the pace is drawn by the hour."""
+NAMES = alt.Y("annotator:N", title=None, sort=None, axis=alt.Axis(labelOverlap=False))
 ROW = 34
 """Pixels for one annotator in a plot."""
 
@@ -67,7 +68,7 @@ def _totals(totals: Row, people: list[Row], agreement: Agreement) -> None:
         ("Votes", f"{votes:,}", f"by {len(people)} annotators"),
         ("Pairs judged by people", f"{totals['voted']:,}", f"of {totals['pairs']:,} in the store"),
         ("Agreement", _percent(agreement.share), f"of two votes on one pair; {agreement.pairs:,} pairs have at least two"),
-        ("Krippendorff's alpha", "–" if agreement.alpha is None else f"{agreement.alpha:.2f}", "nominal; 1 is perfect, 0 is chance"),
+        ("Krippendorff's alpha", "–" if agreement.alpha is None else f"{agreement.alpha:z.2f}", "nominal; 1 is perfect, 0 is chance"),
         ("Median time", "–" if seconds is None else f"{seconds:.0f} s", "per answer, over annotators"),
     )
     for column, (name, value, note) in zip(st.columns(len(cells)), cells, strict=True):
@@ -82,7 +83,7 @@ def _choices(people: list[Row]) -> None:
         .mark_bar()
         .encode(
             x=alt.X("votes:Q", stack="normalize", title="share of votes", axis=alt.Axis(format="%")),
-            y=alt.Y("annotator:N", title=None, sort=None),
+            y=NAMES,
             color=alt.Color("answer:N", scale=SCALE, legend=alt.Legend(orient="top", title=None)),
             order=alt.Order("order:Q"),
             tooltip=["annotator", "answer", "votes"],
@@ -102,7 +103,7 @@ def _sides(people: list[Row]) -> None:
     if not rows:
         st.caption("No vote here says on which side each response stood.")
         return
-    base = alt.Chart(pl.DataFrame(rows)).encode(y=alt.Y("annotator:N", title=None, sort=None))
+    base = alt.Chart(pl.DataFrame(rows)).encode(y=NAMES)
     color = alt.condition("datum.drawn", alt.value("#d1495b"), alt.value("#4c8bd6"))
     axis = alt.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 1])
     low = alt.X("low:Q", scale=alt.Scale(domain=[0, 1]), title="share of the left side", axis=axis)

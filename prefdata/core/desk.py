@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from prefdata.core.errors import PrefdataError
-from prefdata.core.labelling import CHUNK, Asked, LabelTask, Progress, Seat, Seen, claim, fetch, progress, record, undo
+from prefdata.core.labelling import CHUNK, Asked, LabelTask, Progress, Seat, Seen, claim, fetch, fold, progress, record, undo
 from prefdata.core.store import Store
 
 CLAIM = 24
@@ -23,6 +23,8 @@ LOW = 6
 """Pairs in memory when the next fetch starts."""
 GRACE = 60.0
 """Seconds a pair taken back stays in front although the leases of the others have run out."""
+FOLD = 2.0
+"""Seconds after an answer when it is merged into the store's file, in the background."""
 
 
 class Desk:
@@ -36,6 +38,7 @@ class Desk:
         self._lost: set[str] = set()
         self._until = 0.0
         self._filling = threading.Lock()
+        self._folding: threading.Timer | None = None
 
     def current(self) -> LabelTask | None:
         """The pair to show; None when nothing is left for this person."""
@@ -53,7 +56,11 @@ class Desk:
         """`record`, then move on. False: a task no longer in front, or answered in another tab; nothing is stored."""
         if not self._ready or self._ready[0].id != task.id:
             return False
-        stored = record(self.store, self.seat.annotator, task, choice, **more)
+        stored = record(self.store, self.seat.annotator, task, choice, fold=False, **more)
+        if self._folding is None or not self._folding.is_alive():
+            self._folding = threading.Timer(FOLD, self._fold_quietly)
+            self._folding.daemon = True
+            self._folding.start()
         self._ready.popleft()
         self.left = max(0, self.left - 1)
         if stored and choice == "abstain":
@@ -77,6 +84,10 @@ class Desk:
     def _fill_quietly(self) -> None:
         with suppress(PrefdataError):  # the next fill in front meets the same trouble and says so
             self._fill()
+
+    def _fold_quietly(self) -> None:
+        with suppress(PrefdataError):  # the next write folds as well
+            fold(self.store)
 
     def _fill(self) -> None:
         """Texts for the next few pairs; claims more where none is left."""

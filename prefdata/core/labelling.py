@@ -32,7 +32,9 @@ SOURCE = "app"
 LEASE = 900.0
 """Seconds for which a claimed pair is kept for its person."""
 CHUNK = 12
-"""Pairs whose texts are fetched at once: up to about twenty, DuckDB looks their rows up instead of scanning all texts."""
+"""Pairs whose texts are fetched at once."""
+FEW = 40
+"""Up to about fifty rows, DuckDB goes to the places of a join's rows; for more it scans the table."""
 
 LIVE = """annotations x ANTI JOIN (SELECT retracts AS id FROM annotations WHERE retracts IS NOT NULL) g ON g.id = x.id
     WHERE x.retracts IS NULL AND x.kind = 'pair'"""
@@ -210,17 +212,23 @@ def fetch(store: Store, annotator: str, pairs: Sequence[Asked]) -> list[LabelTas
 
 
 def _texts(db: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> dict[str, tuple[tuple[Message, ...], str, str]]:
-    """Pair id -> messages, a's text, b's text; row numbers first, so that only those rows' texts are read."""
-    wanted = "SELECT id, prompt_id, a, b FROM pairs WHERE id IN (SELECT unnest(?::UUID[]))"
-    db.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS {wanted}", [list(ids)])
-    found = []
-    for table, column, of in (("responses", "text", "SELECT a FROM wanted UNION ALL SELECT b FROM wanted"),
-                              ("prompts", "messages", "SELECT prompt_id FROM wanted")):  # fmt: skip
-        db.execute(f"CREATE OR REPLACE TEMP TABLE places AS SELECT rowid AS place FROM {table} WHERE id IN ({of})")
-        found.append(dict(db.execute(f"SELECT t.id, t.{column} FROM {table} t JOIN places ON t.rowid = places.place").fetchall()))
-    texts, prompts = found
-    rows = db.execute("SELECT id, prompt_id, a, b FROM wanted").fetchall()
+    """Pair id -> messages, a's text, b's text."""
+    rows = db.execute("SELECT id, prompt_id, a, b FROM pairs WHERE id IN (SELECT unnest(?::UUID[]))", [list(ids)]).fetchall()
+    texts = look_up(db, "responses", "text", [response for row in rows for response in row[2:]])
+    prompts = look_up(db, "prompts", "messages", [row[1] for row in rows])
     return {str(pair): (tuple(json.loads(prompts[prompt])), texts[a], texts[b]) for pair, prompt, a, b in rows}
+
+
+def look_up(db: duckdb.DuckDBPyConnection, table: str, column: str, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """The texts of a few rows by id: row numbers first, so that DuckDB reads these rows' texts and not all of them."""
+    found: dict[uuid.UUID, str] = {}
+    for start in range(0, len(ids), FEW):
+        wanted = [str(one) for one in ids[start : start + FEW]]
+        db.execute(
+            f"CREATE OR REPLACE TEMP TABLE places AS SELECT rowid AS place FROM {table} WHERE id IN (SELECT unnest(?::UUID[]))", [wanted]
+        )
+        found |= dict(db.execute(f"SELECT t.id, t.{column} FROM {table} t JOIN places ON t.rowid = places.place").fetchall())
+    return found
 
 
 def record(
@@ -235,6 +243,7 @@ def record(
     seconds: float | None = None,
     flag: bool = False,
     review: bool = False,
+    fold: bool = True,
 ) -> bool:
     """Append one answer; it is on disk when this returns. False: this person had answered the pair already.
 
@@ -243,6 +252,8 @@ def record(
         aspects: aspect -> left, right or tie; stored under `scores.aspects` as 1 (a), -1 (b), 0.
         flag: this pair needs another look.
         review: the final word on a disputed pair; replaces this person's earlier one.
+        fold: merge the answer into the store's one file at once. Otherwise it stays in DuckDB's log beside it, as durable
+            and half as dear in a large store, until the next write of any kind or `fold`.
     """
     if choice not in SEEN:
         raise BadValue("choice", choice, ", ".join(SEEN))
@@ -255,6 +266,8 @@ def record(
     scores |= {"role": "review"} if review else {}
     mine = f"SELECT x.id FROM {LIVE} AND x.subject = $pair::UUID AND x.annotator_id = $me AND ({NOT_REVIEW}) <> $review"
     with store.write() as db:
+        if not fold:
+            db.execute("PRAGMA disable_checkpoint_on_shutdown")
         _sign_in(db, annotator)
         earlier = db.execute(mine, {"pair": task.pair_id, "me": annotator, "review": review}).fetchone()
         if earlier and not review:
@@ -274,6 +287,12 @@ def record(
         )
         db.execute("DELETE FROM leases WHERE pair_id = ? AND annotator_id = ?", [task.pair_id, annotator])
     return True
+
+
+def fold(store: Store) -> None:
+    """Merge what DuckDB's log holds into the store's file, so that whoever copies the file has everything."""
+    with store.write():
+        pass
 
 
 def undo(store: Store, seat: Seat, annotation: str | None = None) -> LabelTask | None:

@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 
 from prefdata.core import queries, stats
-from prefdata.core.labelling import IN_APP, LIVE, MACHINES, NOT_REVIEW
+from prefdata.core.labelling import IN_APP, LIVE, MACHINES, NOT_REVIEW, look_up
 from prefdata.core.queries import Row
+from prefdata.core.rows import Prompt
 from prefdata.core.store import Store
 
 FLAGGED = "json_extract_string(x.scores, '$.flag') = 'true'"
@@ -51,12 +52,19 @@ def counts(store: Store) -> Row:
 def history(store: Store, annotator: str, most: int = 50) -> list[Row]:
     """`annotator`'s own answers, newest first: id, pair_id, prompt, choice as it was seen, rationale, seconds, created, flag."""
     with store.read() as db:
-        return queries.rows(db, f"""
-            WITH mine AS (SELECT x.*, row_number() OVER (ORDER BY x.created DESC, x.rowid DESC) AS age FROM {IN_APP} AND x.annotator_id = ?)
-            SELECT m.id, m.subject AS pair_id, t.prompt[:200] AS prompt, m.rationale, m.seconds, m.created,
+        found = queries.rows(db, f"""
+            WITH mine AS (SELECT x.* FROM {IN_APP} AND x.annotator_id = ? ORDER BY x.created DESC, x.rowid DESC LIMIT ?)
+            SELECT m.id, m.subject AS pair_id, p.prompt_id, m.rationale, m.seconds, m.created,
                 CASE WHEN m.choice NOT IN ('a', 'b') THEN m.choice WHEN m.choice = m.shown[1] THEN 'left' ELSE 'right' END AS choice,
                 coalesce(json_extract_string(m.scores, '$.flag') = 'true', false) AS flag
-            FROM mine m JOIN pair_texts t ON t.pair_id = m.subject WHERE m.age <= ? ORDER BY m.age""", [annotator, most])  # fmt: skip
+            FROM mine m JOIN pairs p ON p.id = m.subject ORDER BY m.created DESC""", [annotator, most])  # fmt: skip
+        return [{**row, "prompt": prompt} for row, prompt in zip(found, _last_messages(db, found), strict=True)]
+
+
+def _last_messages(db: duckdb.DuckDBPyConnection, rows: Sequence[Row]) -> list[str]:
+    """The beginning of each row's prompt (`prompt_id`): of its last message."""
+    found = look_up(db, "prompts", "messages", [row["prompt_id"] for row in rows])
+    return [Prompt(tuple(json.loads(found[row["prompt_id"]]))).text[:300] for row in rows]
 
 
 def disputes(store: Store, which: Which = "open", most: int = 500) -> list[Row]:
@@ -163,12 +171,13 @@ def browse(store: Store, text: str = "", winner: str = "", reason: str = "", *, 
         winner: only pairs with this label.
         reason: only pairs that the newest filtering run dropped for this reason; `kept`: those it kept.
     """
+    joins, conditions = [], []
     with store.read() as db:
         run = queries.filter_run(db)
-        given: dict[str, Any] = {"keys": [step["key"] for step in run["filters"]] if run else [], "most": most, "skip": skip}
-        conditions = []
+        given: dict[str, Any] = {"keys": [step["key"] for step in run["filters"]] if run else []}
         if text.strip():
             given["text"] = text.strip()
+            joins.append("JOIN prompts pr ON pr.id = p.prompt_id JOIN responses ra ON ra.id = p.a JOIN responses rb ON rb.id = p.b")
             found = "contains(lower({}), lower($text))"
             conditions.append("(" + " OR ".join(found.format(c) for c in ("pr.messages::VARCHAR", "ra.text", "rb.text")) + ")")
         if winner:
@@ -177,16 +186,25 @@ def browse(store: Store, text: str = "", winner: str = "", reason: str = "", *, 
         if reason:
             conditions.append("d.kept" if reason == "kept" else "d.reason = $reason")
             given |= {} if reason == "kept" else {"reason": reason}
-        page = db.execute(f"""
-            SELECT p.id::VARCHAR AS pair_id, p.source, json_extract_string(pr.messages, '$[#-1].content')[:300] AS prompt,
-                l.winner, l.margin, d.reason AS dropped
-            FROM pairs p JOIN prompts pr ON pr.id = p.prompt_id JOIN responses ra ON ra.id = p.a JOIN responses rb ON rb.id = p.b
+        page = queries.rows(db, f"""
+            SELECT p.id AS pair_id, p.prompt_id, p.source, l.winner, l.margin, d.reason AS dropped FROM pairs p {" ".join(joins)}
             LEFT JOIN newest_labels l ON l.pair_id = p.id
             LEFT JOIN (SELECT pair_id, any_value(reason) AS reason, bool_and(reason IS NULL) AS kept FROM decisions
                        WHERE key IN (SELECT unnest($keys::VARCHAR[])) GROUP BY pair_id) d ON d.pair_id = p.id
             {"WHERE " + " AND ".join(conditions) if conditions else ""}
-            ORDER BY p.rowid LIMIT $most OFFSET $skip""", given).pl()  # fmt: skip
-        return _with_signals(db, page)
+            ORDER BY p.rowid LIMIT {int(most)} OFFSET {int(skip)}""", given)  # fmt: skip
+        columns = {
+            "pair_id": pl.String,
+            "source": pl.String,
+            "prompt": pl.String,
+            "winner": pl.String,
+            "margin": pl.Float64,
+            "dropped": pl.String,
+        }
+        rows = [
+            {**row, "pair_id": str(row["pair_id"]), "prompt": prompt} for row, prompt in zip(page, _last_messages(db, page), strict=True)
+        ]
+        return _with_signals(db, pl.DataFrame([{name: row[name] for name in columns} for row in rows], schema=columns))
 
 
 def _with_signals(db: duckdb.DuckDBPyConnection, page: pl.DataFrame) -> pl.DataFrame:

@@ -256,6 +256,25 @@ def test_a_desk_refills_in_the_background_and_drops_what_it_no_longer_holds(tmp_
     assert not late.answer(LabelTask("x", "y", (), "", "", "ab"), "left")
 
 
+def test_an_answer_reaches_the_one_file_by_itself(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of the file alone holds every answer a moment after the last; before that the log beside it does."""
+    monkeypatch.setattr("prefdata.core.desk.FOLD", 0.2)
+    desk = Desk(store, Seat("anna"))
+    for _ in range(3):
+        task = desk.current()
+        assert task
+        desk.answer(task, "left")
+    log = Path(f"{store.path}.wal")
+    assert log.exists()
+    assert len(store.rows(LIVE)) == 3
+    deadline = time.monotonic() + 20
+    while log.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    copy = store.path.with_name("copy.duckdb")
+    copy.write_bytes(store.path.read_bytes())
+    assert len(Store(copy).rows(LIVE)) == 3
+
+
 WORKER = """
 import sys
 from prefdata.core.desk import Desk
