@@ -9,9 +9,11 @@ from typing import Any
 import polars as pl
 import yaml
 
-from prefdata.core.columns import Keys, relation
+from prefdata.core.columns import Keys
 from prefdata.core.store import Store
 
+NEEDS = ("source", "chosen_chars", "rejected_chars", "prompt_chars", "margin", "votes", "p_row")
+"""Columns of a pair that `write` reads; `p_row` tells prompts apart."""
 _READERS = {
     "dpo": ("DPO and its relatives", "prefdata train dpo EXPORT --model MODEL --out DIR", "trl.DPOTrainer"),
     "rm": ("reward models", "prefdata train reward EXPORT --model MODEL --out DIR", "trl.RewardTrainer"),
@@ -20,9 +22,13 @@ _READERS = {
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
 
 
-def write(store: Store, folder: Path, manifest: dict[str, Any], keys: Keys, plan: pl.DataFrame, licences: dict[str, str]) -> None:
-    """Write `folder/README.md`: counts, sources and licences, where labels come from, lengths, known limits."""
-    facts = _facts(store, keys, plan)
+def write(store: Store, folder: Path, manifest: dict[str, Any], keys: Keys, kept: pl.DataFrame, licences: dict[str, str]) -> None:
+    """Write `folder/README.md`: counts, sources and licences, where labels come from, lengths, known limits.
+
+    Args:
+        kept: one row per exported pair, with `id` and `NEEDS`.
+    """
+    facts = _facts(store, kept)
     parts = [
         _front_matter(folder, manifest, facts, licences),
         _intro(manifest, facts),
@@ -35,31 +41,42 @@ def write(store: Store, folder: Path, manifest: dict[str, Any], keys: Keys, plan
     (folder / "README.md").write_text("\n".join(parts), encoding="utf-8")
 
 
-def _facts(store: Store, keys: Keys, plan: pl.DataFrame) -> dict[str, pl.DataFrame]:
+def _facts(store: Store, kept: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Small tables about the exported pairs; texts are not read."""
-    names = ("source", "chosen_chars", "rejected_chars", "prompt_chars", "margin", "votes", "prompt_id")
-    rel = relation("pair", names, keys)
-    kept = plan.filter(pl.col("split").is_not_null())
-    with store.read() as connection:
-        connection.register("plan", kept)
-        joined = f"SELECT x.*, plan.split FROM ({rel.sql}) x JOIN plan USING (id)"
-        connection.execute(f"CREATE TEMP TABLE kept AS {joined}", dict(rel.parameters))
-        tables = {
-            "sources": "SELECT coalesce(source, 'unknown') AS source, count(*) AS pairs, count(DISTINCT prompt_id) AS prompts "
-            "FROM kept GROUP BY 1 ORDER BY 1",
-            "annotators": "SELECT annotator_kind AS kind, count(DISTINCT annotator_id) AS annotators, count(*) AS judgements, "
-            "count(DISTINCT subject) AS judged FROM live_annotations SEMI JOIN (SELECT id FROM kept UNION ALL SELECT "
-            "unnest([a, b]) FROM pairs SEMI JOIN kept USING (id)) judged ON judged.id = subject GROUP BY 1 ORDER BY 1",
-            "lengths": " UNION ALL ".join(
-                f"SELECT '{name}' AS part, quantile_disc({name}_chars, 0.5) AS median, round(avg({name}_chars), 1) AS mean, "
-                f"max({name}_chars) AS longest FROM kept"
-                for name in ("prompt", "chosen", "rejected")
-            ),
-            "longer": "SELECT round(100.0 * count(*) FILTER (chosen_chars > rejected_chars) / count(*), 1) AS share FROM kept",
-            "votes": "SELECT coalesce(min(votes), 0) AS least, round(coalesce(avg(votes), 0), 2) AS mean, "
-            "round(coalesce(avg(margin), 0), 3) AS margin FROM kept",
-        }
-        return {name: connection.execute(sql).pl() for name, sql in tables.items()}
+    sources = kept.group_by(pl.col("source").fill_null("unknown")).agg(pairs=pl.len(), prompts=pl.col("p_row").n_unique()).sort("source")
+    lengths = [
+        kept.select(
+            pl.lit(part).alias("part"),
+            pl.col(f"{part}_chars").quantile(0.5, "lower").cast(pl.Int64).alias("median"),
+            pl.col(f"{part}_chars").mean().round(1).alias("mean"),
+            pl.col(f"{part}_chars").max().alias("longest"),
+        )
+        for part in ("prompt", "chosen", "rejected")
+    ]
+    return {
+        "sources": sources,
+        "annotators": _annotators(store, kept.select("id")),
+        "lengths": pl.concat(lengths),
+        "longer": kept.select(share=(100 * (pl.col("chosen_chars") > pl.col("rejected_chars")).mean()).round(1)),
+        "votes": kept.select(
+            least=pl.col("votes").min().fill_null(0),
+            mean=pl.col("votes").mean().fill_null(0).round(2),
+            margin=pl.col("margin").mean().fill_null(0).round(3),
+        ),
+    }
+
+
+def _annotators(store: Store, kept: pl.DataFrame) -> pl.DataFrame:
+    """Who judged the kept pairs, or their responses where responses were scored."""
+    judged = "SELECT id::UUID AS id FROM kept"
+    if store.value("SELECT count(*) FROM annotations WHERE kind = 'response'"):
+        judged += " UNION ALL SELECT unnest([a, b]) FROM pairs SEMI JOIN (SELECT id::UUID AS id FROM kept) USING (id)"
+    return store.frame(
+        f"""SELECT annotator_kind AS kind, count(DISTINCT annotator_id) AS annotators, count(*) AS judgements,
+        count(DISTINCT subject) AS judged FROM live_annotations SEMI JOIN ({judged}) judged ON judged.id = subject
+        GROUP BY 1 ORDER BY 1""",
+        kept=kept,
+    )
 
 
 def _front_matter(folder: Path, manifest: dict[str, Any], facts: dict[str, pl.DataFrame], licences: dict[str, str]) -> str:

@@ -46,6 +46,8 @@ _OWN = {
     },
     "prompt": {"prompt_id": "pr.id", "source": "pr.source"},
 }
+_ROWS = ("a_row", "b_row", "p_row")
+"""Where the texts of a pair's sides, or of the prompt, stand in their tables; for `scan`, no method reads these."""
 TEXTS = ("text", "prompt", "messages", "a_text", "b_text", "chosen_text", "rejected_text")
 SCORES = """(SELECT subject, avg(score) AS score FROM (
     SELECT subject, annotator_id, avg(score) AS score FROM live_annotations
@@ -88,6 +90,8 @@ class Relation:
     reads: Mapping[str, str]
     """Names that other steps computed -> the key they came from; part of the reading step's key."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    grows: tuple[str, ...] = ()
+    """What else decides its rows: append-only tables, and `judges` for the newest run of each judge."""
 
 
 class Unready(PrefdataError):
@@ -123,6 +127,8 @@ class _Build:
         self.parameters: dict[str, Any] = {}
 
     def expression(self, name: str) -> str:
+        if name in _ROWS:
+            return self._row(name)
         if name in _OWN[self.subject]:
             if name == "score":
                 self.joins["sc"] = f"LEFT JOIN {SCORES} sc ON sc.subject = r.id"
@@ -140,6 +146,13 @@ class _Build:
             self._of_prompt("")
             return self._signal(bare, "pr.id")
         raise UnknownName("column", name, known_names(self.subject, self.keys), f" of a {self.subject}")
+
+    def _row(self, name: str) -> str:
+        if name == "p_row":
+            return self._of_prompt("pr.rowid")
+        side = name[0]
+        self.joins.setdefault(f"r{side}", f"JOIN responses r{side} ON r{side}.id = p.{side}")
+        return f"r{side}.rowid"
 
     def _of_prompt(self, expression: str) -> str:
         own = {"pair": "p.prompt_id", "response": "r.prompt_id"}.get(self.subject)
@@ -213,4 +226,6 @@ class _Build:
                 self.reads[f"filter_{number}"] = key
         columns = ", ".join([f"{alias}.id AS id", f"{alias}.rowid AS row", *selected])
         sql = f"SELECT {columns} FROM {base} {' '.join(self.joins.values())}"
-        return Relation(sql + (f" WHERE {' AND '.join(where)}" if where else ""), self.reads, self.parameters)
+        scored = any(join.startswith("LEFT JOIN (SELECT subject, avg(score") for join in self.joins.values())
+        grows = (base.split()[0], *(("annotations",) if scored else ()))
+        return Relation(sql + (f" WHERE {' AND '.join(where)}" if where else ""), self.reads, self.parameters, grows)

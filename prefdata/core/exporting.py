@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from prefdata.core.ids import canonical_json
 from prefdata.core.method import Param
 from prefdata.core.run import Bound, Context, StepReport, record_step
 from prefdata.core.scan import locate, read
-from prefdata.core.store import Store
 
 SHELF_PARAMS: dict[str, Param] = {
     "out": Param("out", "str", doc="the folder to write; replaced as a whole when the export is complete"),
@@ -47,16 +46,18 @@ def export(context: Context, bound: Bound) -> StepReport:
     chosen = {name: str(value) for name, value in options.items() if name != "out"}
     key = bound.key(context, {**rel.reads, **chosen, "seed": str(context.recipe.seed), "writer": str(WRITER)})
     report = StepReport(str(bound.step), key)
-    plan = _plan(context, rel.sql, rel.parameters, options)
-    report.rows_in = plan.height
-    report.detail |= {"no_winner": report.rows_in - plan.filter(pl.col("split").is_not_null()).height, "out": str(out)}
-    fingerprint = hashlib.sha256(plan.write_csv().encode()).hexdigest()
+    index = _index(context, needs, options)
+    report.rows_in = index.height
+    report.detail |= {"no_winner": index["split"].null_count(), "out": str(out)}
+    fingerprint = _fingerprint(index.select("id", "split"))
     if _is_there(out, key, fingerprint):
         report.had = report.rows_in
     if context.plan or report.had:
         return report
     context.progress.start(report.step, report.rows_in)
-    manifest = _write(context, bound, key, fingerprint, plan.filter(pl.col("split").is_not_null()), options)
+    if report.detail["no_winner"]:
+        index = index.filter(pl.col("split").is_not_null())
+    manifest = _write(context, bound, key, fingerprint, index, options)
     report.done = sum(manifest["counts"].values())
     report.abstained = report.detail["no_winner"]
     record_step(context, bound, key, rows=report.rows_in)
@@ -84,19 +85,25 @@ def _options(bound: Bound) -> dict[str, Any]:
     return options
 
 
-def _plan(context: Context, sql: str, parameters: Mapping[str, Any], options: Mapping[str, Any]) -> pl.DataFrame:
-    """id and split of every pair kept, in store order; split is null where no side won.
+def _index(context: Context, needs: Sequence[str], options: Mapping[str, Any]) -> pl.DataFrame:
+    """Every pair kept, in store order: where its texts stand, what the method and the card need, and its split (null: no side won).
 
     The share is drawn from a hash of the prompt's text and the seed: a prompt (or its exact twin) never parts, and a
     prompt that was in the test split stays there when the data grows.
     """
-    return context.store.frame(
-        f"""SELECT id, CASE WHEN winner IS NULL OR winner NOT IN ('a', 'b') THEN NULL
-                WHEN u < $test THEN 'test' WHEN u < $test + $validation THEN 'validation' ELSE 'train' END AS split
-            FROM (SELECT id, row, winner, md5_number_lower(twin::VARCHAR || $seed) / 18446744073709551616.0 AS u FROM ({sql}))
-            ORDER BY row""",
-        {**parameters, "test": options["test"], "validation": options["validation"], "seed": str(context.recipe.seed)},
-    )
+    u = "md5_number_lower(x.twin::VARCHAR || $seed) / 18446744073709551616.0"
+    split = f"""CASE WHEN x.winner IS NULL OR x.winner NOT IN ('a', 'b') THEN NULL
+        WHEN {u} < $test THEN 'test' WHEN {u} < $test + $validation THEN 'validation' ELSE 'train' END"""
+    given = {"test": options["test"], "validation": options["validation"], "seed": str(context.recipe.seed)}
+    names = [*needs, "winner", "twin", "plain", *card.NEEDS]
+    return locate(context.store, "pair", names, context.keys, also={"split": split}, given=given).drop("twin", *({"row"} - {*needs}))
+
+
+def _fingerprint(plan: pl.DataFrame) -> str:
+    digest = hashlib.sha256()
+    for part in plan.iter_slices(100_000):
+        digest.update(part.write_csv(include_header=False).encode())
+    return digest.hexdigest()
 
 
 def _is_there(out: Path, key: str, fingerprint: str) -> bool:
@@ -112,7 +119,7 @@ def _is_there(out: Path, key: str, fingerprint: str) -> bool:
     )
 
 
-def _write(context: Context, bound: Bound, key: str, fingerprint: str, plan: pl.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:
+def _write(context: Context, bound: Bound, key: str, fingerprint: str, index: pl.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:
     """Write into a folder beside `out`, then exchange the two: a reader never meets half an export."""
     out = Path(options["out"])
     _refuse_foreign(out)
@@ -120,7 +127,7 @@ def _write(context: Context, bound: Bound, key: str, fingerprint: str, plan: pl.
     shutil.rmtree(part, ignore_errors=True)
     try:
         (part / "data").mkdir(parents=True)
-        counts = _write_splits(context, bound, part, plan, options)
+        counts = _write_splits(context, bound, part, index, options)
         manifest = {
             "kind": bound.method.name,
             "key": key,
@@ -130,7 +137,7 @@ def _write(context: Context, bound: Bound, key: str, fingerprint: str, plan: pl.
             "recipe": _portable(context, options),
             "files": {},
         }
-        card.write(context.store, part, manifest, context.keys, plan, dict(context.recipe.licences))
+        card.write(context.store, part, manifest, context.keys, index, dict(context.recipe.licences))
         files = sorted(p for p in part.rglob("*") if p.is_file())
         manifest["files"] = {str(p.relative_to(part)): _sha256(p) for p in files}
         (part / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
@@ -150,38 +157,55 @@ def _refuse_foreign(out: Path) -> None:
         raise PrefdataError(f"{str(out)!r} exists and is no export of prefdata; give another  out: FOLDER  or move it away.")
 
 
-def _write_splits(context: Context, bound: Bound, part: Path, plan: pl.DataFrame, options: Mapping[str, Any]) -> dict[str, int]:
+def _write_splits(context: Context, bound: Bound, part: Path, index: pl.DataFrame, options: Mapping[str, Any]) -> dict[str, int]:
     """Write every split's shards; returns rows per split."""
     needs, params = list(bound.method.header["needs"]), dict(bound.params)
     if "conversational" in params:
-        if params["conversational"] is None:
-            params["conversational"] = _conversational(context.store, plan)
+        if params["conversational"] is None:  # one prompt that came as chat messages: then all rows are exported so
+            params["conversational"] = not index["plain"].all()
         needs.remove("prompt" if params["conversational"] else "messages")  # a prompt is read in one form only
-    index = locate(context.store, "pair", needs, context.keys, only=plan)
     function = bound.method.load()
-    counts: dict[str, int] = {}
-    for split in SPLITS:
-        rows = index.filter(pl.col("split") == split)
-        shards = -(-rows.height // options["shard_rows"])
-        for number, frame in enumerate(read(context.store, "pair", rows, needs, options["shard_rows"])):
-            made = function(frame, **params)
-            name = part / "data" / f"{split}-{number:05d}-of-{shards:05d}.{options['format']}"
-            if options["format"] == "parquet":
-                made.write_parquet(name, compression="zstd", compression_level=1)  # a tenth larger, a third faster
-            else:
-                made.write_ndjson(name)
-            counts[split] = counts.get(split, 0) + made.height
-            context.progress.advance(done=frame.height)
-    return counts
+    rows = dict(index.group_by("split").len().iter_rows())
+    shards = {split: _Shards(split, rows.get(split, 0), options["shard_rows"]) for split in SPLITS if rows.get(split)}
+    for frame in read(context.store, "pair", index, [*needs, "split"]):
+        pieces = frame.partition_by("split", as_dict=True, maintain_order=True, include_key=False)
+        for (split,), piece in pieces.items():
+            # A few rows cut out of a chunk would keep all of its texts in memory: copy them.
+            piece = piece if 2 * piece.height > frame.height else pl.DataFrame(piece.to_arrow(compat_level=pl.CompatLevel.oldest()))
+            for name, full in shards[split].add(piece):
+                _write_shard(function(full, **params), part / "data" / f"{name}.{options['format']}", shards[split])
+        context.progress.advance(done=frame.height)
+    return {split: shards[split].written for split in shards}
 
 
-def _conversational(store: Store, plan: pl.DataFrame) -> bool:
-    """Whether any kept prompt came as chat messages: then all rows are exported so."""
-    found = store.frame(
-        "SELECT bool_or(NOT pr.plain) AS chat FROM pairs p JOIN prompts pr ON pr.id = p.prompt_id SEMI JOIN plan ON plan.id = p.id",
-        plan=plan.select("id"),
-    )
-    return bool(found["chat"][0])
+class _Shards:
+    """Rows of one split, handed out again in frames of `size` rows."""
+
+    def __init__(self, split: str, rows: int, size: int) -> None:
+        self.split, self.left, self.size, self.files = split, rows, size, -(-rows // size)
+        self.waiting: list[pl.DataFrame] = []
+        self.number = self.written = 0
+
+    def add(self, piece: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+        """File name and rows of every shard that `piece` fills."""
+        while piece.height:
+            room = min(self.size, self.left) - sum(p.height for p in self.waiting)
+            self.waiting.append(piece.head(room))
+            piece = piece.slice(room)
+            if self.waiting[-1].height < room:
+                return
+            full = pl.concat(self.waiting, rechunk=True)
+            self.waiting, self.left = [], self.left - full.height
+            yield f"{self.split}-{self.number:05d}-of-{self.files:05d}", full
+            self.number += 1
+
+
+def _write_shard(made: pl.DataFrame, file: Path, shards: _Shards) -> None:
+    if file.suffix == ".parquet":
+        made.write_parquet(file, compression="zstd", compression_level=1)  # a tenth larger, a third faster
+    else:
+        made.write_ndjson(file)
+    shards.written += made.height
 
 
 def _keys(keys: Keys) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from prefdata.core import columns, votes
 from prefdata.core.columns import LABEL, Relation, relation
 from prefdata.core.errors import BadValue, PrefdataError
 from prefdata.core.expressions import check_expression, referenced
+from prefdata.core.ids import canonical_json
 from prefdata.core.ingest import Counts, ingest
 from prefdata.core.rows import Sql
 from prefdata.core.run import Bound, Context, StepReport, record_step
@@ -88,7 +89,7 @@ def pairing(context: Context, bound: Bound) -> StepReport:
         ).fetchone()
     report.done = int(found[0]) if found else 0
     report.detail["pairs"] = made.height
-    record_step(context, bound, key, fingerprint=report.detail.pop("fingerprint"), rows=report.rows_in)
+    _finish(context, bound, report)
     return report
 
 
@@ -102,6 +103,7 @@ def aggregate(context: Context, bound: Bound) -> StepReport:
     report, changed = _start(context, bound, key, rel)
     context.keys.labels = key
     if not changed:
+        _finish(context, bound, report)
         return report
     if bound.method.handed == ():
         made: Sql = bound.method.load()(**bound.params)
@@ -114,8 +116,8 @@ def aggregate(context: Context, bound: Bound) -> StepReport:
         select = "SELECT pair_id, " + ", ".join(LABEL) + " FROM frame"
     _replace(context, "labels", key, select, rel.parameters if frame is None else {}, frame)
     rows_out = context.store.rows("SELECT count(*), count(winner) FROM labels WHERE key = ?", [key])[0]
-    report.done, report.abstained = rows_out[1], rows_out[0] - rows_out[1]
-    record_step(context, bound, key, fingerprint=report.detail.pop("fingerprint"), rows=report.rows_in)
+    report.rows_in, report.done, report.abstained = rows_out[0], rows_out[1], rows_out[0] - rows_out[1]
+    _finish(context, bound, report)
     return report
 
 
@@ -127,7 +129,7 @@ def signal(context: Context, bound: Bound) -> StepReport:
     names = list(header["needs"]) if made is None else sorted(set().union(*(referenced(e) for e in made.columns.values())))
     rel = relation(subject, names, context.keys)
     key = bound.key(context, rel.reads)
-    if made is None and not rel.reads:
+    if made is None and not rel.reads and rel.grows == (f"{subject}s",):
         report = _new_rows_signal(context, bound, key, subject, names)
     else:
         report, changed = _start(context, bound, key, rel)
@@ -142,7 +144,7 @@ def signal(context: Context, bound: Bound) -> StepReport:
             _replace(context, "signals", key, "SELECT * FROM frame", {}, pl.concat(frames) if frames else None)
         if changed:
             _count_signals(context, report, key, len(gives))
-    record_step(context, bound, key, gives=gives, fingerprint=report.detail.pop("fingerprint", ""), rows=report.rows_in)
+    _finish(context, bound, report, gives=gives)
     context.keys.signals |= dict.fromkeys(gives, (key, subject))
     return report
 
@@ -232,7 +234,7 @@ def filters(context: Context, bound: Bound) -> StepReport:
         kept = sum(n for reason, n in by_reason if reason is None)
         report.detail |= {"kept": kept, "dropped": {str(reason): n for reason, n in by_reason if reason is not None}}
         report.done = report.rows_in - report.had
-    record_step(context, bound, key, fingerprint=report.detail.pop("fingerprint", ""), rows=report.rows_in)
+    _finish(context, bound, report)
     return report
 
 
@@ -253,7 +255,7 @@ def acquire(context: Context, bound: Bound) -> StepReport:
         made = bound.method.load()(rows, **_seeded(context, bound))
         _replace(context, "queue", key, "SELECT pair_id, send_to, priority, reason FROM frame", {}, made)
         report.done = made.height
-        record_step(context, bound, key, fingerprint=report.detail.pop("fingerprint"), rows=report.rows_in)
+    _finish(context, bound, report)
     return report
 
 
@@ -268,19 +270,39 @@ def audit(context: Context, bound: Bound) -> StepReport:
 
 
 def _start(context: Context, bound: Bound, key: str, rel: Relation) -> tuple[StepReport, bool]:
-    """Rows in and whether they are the ones this key has seen; the new fingerprint rides in `detail`."""
-    sql = f"SELECT count(*), concat_ws('-', count(*), bit_xor(h), sum(h % 1000000007)) FROM (SELECT hash(x) AS h FROM ({rel.sql}) x)"
-    total, fingerprint = context.store.rows(sql, dict(rel.parameters))[0]
+    """Whether the rows it reads are those this key has seen, and how many; the fingerprint rides in `detail`."""
+    fingerprint = _fingerprint(context, rel)
     seen = _seen(context, key)
-    report = StepReport(str(bound.step), key, rows_in=total)
+    report = StepReport(str(bound.step), key, detail={"fingerprint": fingerprint})
     if seen and seen[0] == fingerprint:
-        report.had = total
+        report.rows_in = report.had = seen[1]
         return report, False
     if context.plan:
+        report.rows_in = context.store.value(f"SELECT count(*) FROM ({rel.sql})", dict(rel.parameters))
+        del report.detail["fingerprint"]
         return report, False
-    context.progress.start(report.step, total)
-    report.detail["fingerprint"] = fingerprint
+    base = relation(bound.method.header["subject"] or "pair", (), context.keys)
+    report.rows_in = context.store.value(f"SELECT count(*) FROM ({base.sql})", dict(base.parameters))
+    context.progress.start(report.step, report.rows_in)
     return report, True
+
+
+def _finish(context: Context, bound: Bound, report: StepReport, gives: Sequence[str] = ()) -> None:
+    """Note the step with what it read, so that the next run can tell whether anything changed."""
+    record_step(context, bound, report.key, gives=gives, fingerprint=report.detail.pop("fingerprint", ""), rows=report.rows_in)
+
+
+def _fingerprint(context: Context, rel: Relation) -> str:
+    """What decides the rows of `rel`, without reading them: rows of its tables are only ever added, and results of a key
+    follow from the fingerprint of the step that made them."""
+    parts = [f"SELECT concat_ws(' ', '{t}', count(*), max(rowid)) FROM {t}" for t in rel.grows if t != "judges"]
+    if "judges" in rel.grows:
+        parts.append("SELECT string_agg(key, ' ' ORDER BY key) FROM (SELECT key FROM steps WHERE shelf = 'judges' "
+                     "QUALIFY row_number() OVER (PARTITION BY method ORDER BY used DESC) = 1)")  # fmt: skip
+    parts += ["SELECT concat_ws(' ', key, fingerprint, row_count) FROM steps WHERE key IN (SELECT unnest($made_by))"] if rel.reads else []
+    made_by = {"made_by": sorted(set(rel.reads.values()))} if rel.reads else {}
+    found = sorted(str(row[0]) for row in context.store.rows(" UNION ALL ".join(parts), made_by))
+    return hashlib.sha256(canonical_json([found, {k: v for k, v in rel.parameters.items() if k == "sources"}]).encode()).hexdigest()[:32]
 
 
 def _seen(context: Context, key: str) -> tuple[str, int] | None:

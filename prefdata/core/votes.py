@@ -49,7 +49,7 @@ def votes(keys: Keys, judge_keys: Sequence[str], of: Sequence[str] | None) -> Re
         SELECT base.id, base.row, base.prompt_id, base.a_id, base.b_id,
             v.annotator_id, v.annotator_kind, v.choice, v.strength
         FROM every v JOIN base ON base.id = v.pair_id WHERE ({machine}) {chosen}"""
-    return Relation(sql, pairs.reads, parameters)
+    return Relation(sql, pairs.reads, parameters, ("pairs", "annotations", *(() if judge_keys else ("judges",))))
 
 
 def pool(all_votes: Relation, keys: Keys, needs: Sequence[str]) -> Relation:
@@ -57,7 +57,8 @@ def pool(all_votes: Relation, keys: Keys, needs: Sequence[str]) -> Relation:
     pairs, counted = relation("pair", needs, keys), counts(all_votes)
     columns = ", ".join(f"coalesce(c.{name}, 0) AS {name}" for name in COUNTS)
     sql = f"SELECT base.*, {columns} FROM ({pairs.sql}) base LEFT JOIN ({counted.sql}) c ON c.id = base.id"
-    return Relation(sql, {**pairs.reads, **counted.reads}, {**pairs.parameters, **counted.parameters})
+    grows = tuple(dict.fromkeys((*pairs.grows, *counted.grows)))
+    return Relation(sql, {**pairs.reads, **counted.reads}, {**pairs.parameters, **counted.parameters}, grows)
 
 
 def counts(all_votes: Relation) -> Relation:
@@ -65,4 +66,4 @@ def counts(all_votes: Relation) -> Relation:
     sql = f"""SELECT id, row, count(*) AS n, count(*) FILTER (choice = 'a') AS n_a, count(*) FILTER (choice = 'b') AS n_b,
         count(*) FILTER (choice = 'tie') AS n_tie, count(*) FILTER (choice = 'both_bad') AS n_both_bad
         FROM ({all_votes.sql}) GROUP BY id, row"""
-    return Relation(sql, all_votes.reads, all_votes.parameters)
+    return Relation(sql, all_votes.reads, all_votes.parameters, all_votes.grows)
