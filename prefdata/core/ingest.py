@@ -80,8 +80,8 @@ class Counts:
     known: int = 0
     added: dict[str, int] = field(default_factory=dict)
     rejects: list[Reject] = field(default_factory=list)
-    seen: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"k": pl.UInt64, "times": pl.Int64}), repr=False)
-    """How often each row came so far: equal rows of one file are numbered, so that all are kept, once."""
+    seen: list[pl.Series] = field(default_factory=list, repr=False)
+    """Hashes of the rows so far, batch by batch: equal rows of one file are numbered, so that all are kept, once."""
 
     def add(self, table: str, count: int) -> None:
         self.added[table] = self.added.get(table, 0) + count
@@ -132,7 +132,7 @@ def _named(kind: str, frame: pl.DataFrame, file: str) -> pl.DataFrame:
     return named if kind == "annotations" else named.with_columns(pl.col("source").fill_null(Path(file).name.split(".")[0] or "file"))
 
 
-PARALLEL_ROWS = 20_000
+PARALLEL_ROWS = 12_500
 
 
 class _Ingest:
@@ -159,6 +159,15 @@ class _Ingest:
         self.counts.add(table, count)
         return count
 
+    def _insert_texts(self, table: str, sql: str) -> None:
+        """`_insert` of rows with texts, `FROM ch JOIN ids`: joined as written, `ch` streams past the ids in the file's order.
+
+        Left to itself, DuckDB may take the texts for the smaller side and copy them into a hash table, and then a sort.
+        """
+        self._run("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        self._insert(table, sql)
+        self._run("SET disabled_optimizers = ''")
+
     def _pairs(self) -> None:
         self._run(f"""CREATE OR REPLACE TEMP TABLE st AS
             SELECT *, {_pair_id("first", "second")} AS i, first > second AS swapped FROM (
@@ -170,12 +179,13 @@ class _Ingest:
         self._run(f"""CREATE OR REPLACE TEMP TABLE nr AS SELECT min(k) AS k, x, any_value(p) AS p FROM (
             SELECT n * 2 AS k, first AS x, p FROM st UNION ALL SELECT n * 2 + 1, second, p FROM st) new
             {_absent("responses", "x")} GROUP BY x""")
-        self._insert(
+        self._insert_texts(
             "responses",
-            """SELECT x AS id, p AS prompt_id, u.t AS text, coalesce(u.m, '') AS model, 0 AS sample,
-            length(u.t) AS chars, source FROM (SELECT n * 2 + u.s AS key, u, source FROM (
-                SELECT n, source, unnest([{s: 0, t: response_a, m: model_a}, {s: 1, t: response_b, m: model_b}]) AS u FROM ch))
-            JOIN nr ON nr.k = key""",
+            " UNION ALL ".join(
+                f"""SELECT x AS id, p AS prompt_id, response_{side} AS text, coalesce(model_{side}, '') AS model, 0 AS sample,
+                length(response_{side}) AS chars, source FROM ch JOIN nr ON nr.k = n * 2 + {number}"""
+                for number, side in enumerate("ab")
+            ),
         )
         self._insert(
             "pairs",
@@ -205,12 +215,12 @@ class _Ingest:
             SELECT *, {_response_id("p", "text", "model", "sample")} AS i, false AS swapped
             FROM (SELECT n, {_PROMPT_ID} AS p, text, model, sample FROM ch)""")
         self._prompts("SELECT n, p FROM st")
-        self._insert(
+        self._run(f"""CREATE OR REPLACE TEMP TABLE nr AS SELECT i, n, p
+            FROM (SELECT i, min(n) AS n FROM st new {_absent("responses", "i")} GROUP BY i) JOIN st USING (i, n)""")
+        self._insert_texts(
             "responses",
-            f"""SELECT i AS id, p AS prompt_id, ch.text, coalesce(ch.model, '') AS model,
-            coalesce(ch.sample, 0) AS sample, length(ch.text) AS chars, source
-            FROM (SELECT i, min(n) AS n FROM st new {_absent("responses", "i")} GROUP BY i)
-            JOIN st USING (i, n) JOIN ch USING (n) ORDER BY n""",
+            """SELECT i AS id, nr.p AS prompt_id, ch.text, coalesce(ch.model, '') AS model,
+            coalesce(ch.sample, 0) AS sample, length(ch.text) AS chars, source FROM ch JOIN nr USING (n)""",
         )
         self._items("response", "st.i", "false", "score, scores, annotator_id")
         self._annotate(
@@ -230,25 +240,22 @@ class _Ingest:
         # trim() costs as much as the hash, and few texts need it.
         bare = f"CASE WHEN starts_with({plain}, ' ') OR ends_with({plain}, ' ') THEN trim({plain}) ELSE {plain} END"
         meta = "coalesce(prompt_meta, meta) AS meta" if self.batch.kind == "responses" else "meta"
-        self._insert(
+        self._insert_texts(
             "prompts",
             f"""SELECT p AS id,
-            coalesce(messages, to_json([{{role: 'user', content: prompt}}])) AS messages, source, {meta},
+            coalesce(messages, '[{{"role":"user","content":' || to_json(prompt) || '}}]') AS messages, source, {meta},
             length({plain}) AS chars, md5(lower({bare}))::UUID AS twin, messages IS NULL AS plain
-            FROM ch JOIN np USING (n) ORDER BY n""",
+            FROM ch JOIN np USING (n)""",
         )
 
     def _items(self, kind: str, subject: str, swapped: str, also: str) -> None:
         """Rows of the file by identity, equal ones numbered; `new_items` then holds those that no earlier import brought."""
         parts = ", ".join(f"coalesce({name.strip()}::VARCHAR, '')" for name in also.split(","))
-        self.connection.register("earlier", self.counts.seen)
-        self._run(f"""CREATE OR REPLACE TEMP TABLE numbered AS SELECT n, hash(h) AS k,
-            md5(concat_ws({US}, h, row_number() OVER (PARTITION BY h ORDER BY n) + coalesce(earlier.times, 0)))::UUID AS i_id
-            FROM (SELECT st.n, concat_ws({US}, '{kind}', coalesce(given_source, ''), coalesce(item_id, ''), {subject}, {parts}) AS h
-                FROM st JOIN ch USING (n)) LEFT JOIN earlier ON earlier.k = hash(h)""")
-        self._run(f"CREATE OR REPLACE TEMP TABLE new_items AS SELECT n, i_id FROM numbered new {_absent('items', 'i_id')}")
-        times = self.connection.execute("SELECT k, count(*) AS times FROM numbered GROUP BY k").pl()
-        self.counts.seen = pl.concat([self.counts.seen, times]).group_by("k").agg(pl.col("times").sum())
+        self._run(f"""CREATE OR REPLACE TEMP TABLE rows_of_file AS SELECT st.n,
+            concat_ws({US}, '{kind}', coalesce(given_source, ''), coalesce(item_id, ''), {subject}, {parts}) AS h
+            FROM st JOIN ch USING (n)""")
+        self._run(f"""CREATE OR REPLACE TEMP TABLE new_items AS SELECT n, i_id
+            FROM (SELECT n, md5(concat_ws({US}, h, {self._time()}))::UUID AS i_id FROM rows_of_file) new {_absent("items", "i_id")}""")
         stored = self._insert(
             "items",
             f"""SELECT i_id AS id, '{kind}' AS kind, source, subset, item_id, {subject} AS subject,
@@ -257,6 +264,18 @@ class _Ingest:
         )
         self.counts.stored += stored
         self.counts.known += self._run("SELECT count(*) FROM st") - stored
+
+    def _time(self) -> str:
+        """SQL for how often a row came so far in this import, itself included; 1 for nearly all."""
+        rows = self.connection.execute("SELECT n, hash(h) AS k FROM rows_of_file ORDER BY n").pl()
+        again = [past.filter(past.is_in(rows["k"].implode())) for past in self.counts.seen]
+        self.counts.seen.append(rows["k"])
+        if not any(map(len, again)) and rows["k"].n_unique() == rows.height:
+            return "1"
+        earlier = pl.concat([*again, rows["k"].clear()]).value_counts(name="times")
+        times = rows.with_columns(here=pl.int_range(1, pl.len() + 1).over("k")).join(earlier, on="k", how="left")
+        self.connection.register("times", times.select("n", time=pl.col("here") + pl.col("times").fill_null(0)))
+        return "(SELECT time FROM times WHERE times.n = rows_of_file.n)"
 
     def _annotate(self, columns: str, where: str) -> None:
         """The judgement a row carries, once per new item; who judged is named, or the source stands for them."""

@@ -225,8 +225,8 @@ def test_a_store_that_many_read_serves_them_all(filled: Path) -> None:
 
 def test_who_waits_for_a_busy_store_is_told_for_whom(filled: Path) -> None:
     import os
+    import select
     import subprocess
-    import time
 
     from cli_tools import command, environment
 
@@ -236,9 +236,11 @@ def test_who_waits_for_a_busy_store_is_told_for_whom(filled: Path) -> None:
         child = subprocess.Popen(
             command("status", "--json"), cwd=filled, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        time.sleep(lock.SAY_AFTER + 1.5)
+        assert child.stderr
+        ready, _, _ = select.select([child.stderr], [], [], 60)  # the sentence comes while the store is still busy
+        assert ready
         assert child.poll() is None
-    out, err = child.communicate(timeout=30)
+    out, err = child.communicate(timeout=60)
     assert child.returncode == 0
     assert out.startswith("{")
     assert err.startswith(f"waiting for process {os.getpid()} (")
