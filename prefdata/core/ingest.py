@@ -9,7 +9,8 @@ responses    line, prompt | (messages, canonical), text, model, sample, score, s
              prompt_meta (what the row says about the prompt, where `meta` is about the response)
 prompts      line, prompt | (messages, canonical)
 annotations  line, ref (an earlier item_id of the same source), model_a, model_b (where ref names a prompt), label,
-             strength, score, rationale, annotator_kind, annotator_id, annotator_group, shown, seconds, raw, sample
+             strength, score (rates one response, model_a's where ref names several), scores, rationale, annotator_kind,
+             annotator_id, annotator_group, shown, seconds, raw, sample
 all          source, subset, item_id, meta (JSON text)
 
 `prompt` is plain text of one user message; else `messages` is the JSON text and `canonical` what `ids.canonical_messages`
@@ -51,7 +52,7 @@ COLUMNS: dict[str, dict[str, Any]] = {
     "prompts": dict.fromkeys(("prompt", "messages", "canonical"), _TEXT),
     "annotations": {
         **dict.fromkeys(("ref", "model_a", "model_b", "label", "rationale", "annotator_kind", "annotator_id"), _TEXT),
-        **dict.fromkeys(("annotator_group", "shown", "raw", "created"), _TEXT),
+        **dict.fromkeys(("annotator_group", "shown", "raw", "created", "scores"), _TEXT),
         **dict.fromkeys(("strength", "score", "seconds"), _REAL),
         "sample": _INT,
     },
@@ -305,19 +306,24 @@ class _Ingest:
             WHERE item_id IN (SELECT ref FROM ch) AND kind = 'pair' GROUP BY source, item_id""")
         self._run(f"""CREATE OR REPLACE TEMP TABLE st AS SELECT * FROM (
             SELECT n, k.subject AS i, 'pair' AS kind, k.swapped, k.source AS found, NULL::UUID AS p, NULL::UUID AS x, NULL::UUID AS y
-            FROM ch JOIN known k ON k.item_id = ref AND (ch.source IS NULL OR k.source = ch.source) WHERE ch.model_a IS NULL
+            FROM ch JOIN known k ON k.item_id = ref AND (ch.source IS NULL OR k.source = ch.source)
+            WHERE ch.model_a IS NULL AND ch.score IS NULL
             UNION ALL SELECT n, {_pair_id("ra.id", "rb.id")}, 'pair', ra.id > rb.id, m.found, m.p, ra.id, rb.id FROM (
                 SELECT DISTINCT ch.n, ch.model_a, ch.model_b, i.source AS found, coalesce(r.prompt_id, i.subject) AS p FROM ch
                 JOIN items i ON i.item_id = ref AND (ch.source IS NULL OR i.source = ch.source) AND i.kind IN ('response', 'prompt')
-                LEFT JOIN responses r ON i.kind = 'response' AND r.id = i.subject WHERE ch.model_a IS NOT NULL) m
+                LEFT JOIN responses r ON i.kind = 'response' AND r.id = i.subject
+                WHERE ch.model_a IS NOT NULL AND ch.score IS NULL) m
             JOIN responses ra ON ra.prompt_id = m.p AND ra.model = m.model_a AND ra.sample = 0
-            JOIN responses rb ON rb.prompt_id = m.p AND rb.model = m.model_b AND rb.sample = 0)
+            JOIN responses rb ON rb.prompt_id = m.p AND rb.model = m.model_b AND rb.sample = 0
+            UNION ALL SELECT n, i.subject, 'response', false, i.source, NULL, NULL, NULL FROM ch
+            JOIN items i ON i.item_id = ref AND i.kind = 'response' AND (ch.source IS NULL OR i.source = ch.source)
+            JOIN responses r ON r.id = i.subject AND (ch.model_a IS NULL OR r.model = ch.model_a)
+            WHERE ch.score IS NOT NULL GROUP BY n, i.subject, i.source QUALIFY count(*) OVER (PARTITION BY n) = 1)
             QUALIFY row_number() OVER (PARTITION BY n ORDER BY found, i) = 1""")
-        lost = self.connection.execute("SELECT line, ref FROM ch ANTI JOIN st USING (n) ORDER BY n").fetchall()
-        self.counts.rejects += [
-            Reject(self.batch.file, line or 0, "item_id", f"no stored item {ref!r} of this source; import its pairs first")
-            for line, ref in lost
-        ]
+        lost = self.connection.execute("SELECT line, ref, score IS NULL FROM ch ANTI JOIN st USING (n) ORDER BY n").fetchall()
+        reason = ("no stored response is {!r} of this source, or several are (say which by its model)",
+                  "no stored item {!r} of this source; import its pairs first")  # fmt: skip
+        self.counts.rejects += [Reject(self.batch.file, line or 0, "item_id", reason[pair].format(ref)) for line, ref, pair in lost]
         self._insert(
             "pairs",
             f"""SELECT i AS id, p AS prompt_id, least(x, y) AS a, greatest(x, y) AS b, found AS source, 'votes' AS strategy
@@ -328,13 +334,13 @@ class _Ingest:
             "annotation",
             "st.i",
             "st.swapped",
-            "ref, annotator_id, label, strength, score, shown, sample, raw, rationale, model_a, model_b, created",
+            "ref, annotator_id, label, strength, score, scores, shown, sample, raw, rationale, model_a, model_b, created",
         )
         self._annotate(
             """st.i AS subject, st.kind AS kind,
             CASE WHEN swapped AND label = 'a' THEN 'b' WHEN swapped AND label = 'b' THEN 'a' ELSE label END AS choice,
             CASE WHEN swapped THEN -strength ELSE strength END AS strength, score,
-            NULL::DOUBLE AS score_a, NULL::DOUBLE AS score_b, NULL::JSON AS scores, rationale,
+            NULL::DOUBLE AS score_a, NULL::DOUBLE AS score_b, scores, rationale,
             CASE WHEN swapped AND shown = 'ab' THEN 'ba' WHEN swapped AND shown = 'ba' THEN 'ab' ELSE shown END AS shown,
             seconds, raw, try_cast(created AS TIMESTAMP) AS created""",
             "true",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -193,31 +194,37 @@ def _only_ab(value: Any) -> bool:
 
 
 def _votes(f: Fields) -> Parts:
-    """Votes are a person's where they do not say otherwise."""
-    _no_ratings(f)
-    choice, strength, kept = _choice(f)
-    f.refuse(f.word("label").is_null(), "label", MISSING)
+    """Votes are a person's where they do not say otherwise; a number as the label rates one response."""
+    choice, strength, kept = _choice(f, lenient=True)
+    rated = _ratings(f, kept)
+    words = f.word("label")
+    f.refuse(words.is_null(), "label", MISSING)
+    strange = words.is_not_null() & choice.is_null() & rated["score"].is_null()
+    f.refuse(strange, "label", lambda index: f"is {describe(words[index])}; allowed: {ALLOWED}, or a number that rates one response")
     kind = f.word("annotator_kind").fill_null("human")
-    return _annotation(f, f.word("annotator_id", required=True), choice, strength, kept, {"annotator_kind": kind})
+    return _annotation(f, f.word("annotator_id", required=True), choice, strength, kept, {"annotator_kind": kind, **rated})
 
 
 def _judgments(f: Fields) -> Parts:
     """The annotator is judge/method. What the judge's label says is unreadable where null or no known word: no choice, raw kept."""
-    _no_ratings(f)
     choice, strength, kept = _choice(f, lenient=True)
+    rated = _ratings(f, kept)
     judge, method, words = f.word("judge", required=True), f.word("method"), f.word("label")
     who = pl.select(pl.when(method.is_null()).then(judge).otherwise(pl.concat_str(judge, pl.lit("/"), method))).to_series()
     raw_label, raw = f.word("raw_label"), f.word("raw")
     kept["raw_label"] = raw_label.set(raw.is_null(), None)
-    raw = raw.fill_null(raw_label).fill_null(words.set(choice.is_not_null(), None))
+    raw = raw.fill_null(raw_label).fill_null(words.set(choice.is_not_null() | rated["score"].is_not_null(), None))
     kind = f.word("annotator_kind").fill_null("llm")
-    return _annotation(f, who, choice, strength, kept, {"raw": raw, "annotator_kind": kind})
+    return _annotation(f, who, choice, strength, kept, {"raw": raw, "annotator_kind": kind, **rated})
 
 
-def _no_ratings(f: Fields) -> None:
-    words = f.word("label")
-    reason = "a rating of one item, not a choice between two responses; ratings of single items are not imported as votes"
-    f.refuse(words.str.contains(r"^-?\d+(\.\d+)?$"), "label", lambda index: f"is {words[index]}: {reason}")
+def _ratings(f: Fields, kept: Columns) -> Columns:
+    """`score` where the label is a number, and under the name of its aspect, where it has one, in `scores`; else that name is kept."""
+    words, aspect = f.word("label"), f.word("aspect")
+    score = words.str.extract(r"^\s*(-?\d+(?:\.\d+)?)\s*$").cast(pl.Float64)
+    named = [None if a is None or s is None else json.dumps({a: s}, ensure_ascii=False) for a, s in zip(aspect, score, strict=True)]
+    kept["aspect"] = aspect.set(score.is_not_null(), None)
+    return {"score": score, "scores": pl.Series(named, dtype=pl.String)}
 
 
 def _annotation(

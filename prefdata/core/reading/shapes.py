@@ -45,8 +45,9 @@ _CHOSEN: Allowed = {
 _VOTE: Allowed = {
     **_WHO,
     "strength": ("strength",),
-    "model_a": ("model_a",),
+    "model_a": ("model_a", "model"),
     "model_b": ("model_b",),
+    "aspect": ("metric", "aspect", "attribute"),
     "shown": ("order", "shown"),
     "sample": ("sample",),
     "seconds": ("seconds", "duration"),
@@ -163,7 +164,7 @@ _NO_TEXTS = ("response_a", "chosen", "conversation_a", "response", "responses", 
 _SHAPES = (
     Shape(
         "judgments",
-        "verdicts of LLM judges on earlier pairs",
+        "verdicts of LLM judges on earlier pairs, or their ratings of responses",
         "annotations",
         {"item_id": ("item_id",), "judge": ("judge",), "label": _LABEL},
         {
@@ -177,7 +178,7 @@ _SHAPES = (
     ),
     Shape(
         "annotations",
-        "votes on earlier pairs, by item or by item and two models",
+        "votes on earlier pairs, by item or by item and two models; a number as the label rates one response",
         "annotations",
         {"item_id": ("item_id", "pair_id"), "annotator_id": ("annotator_id", "annotator", "worker_id"), "label": _LABEL},
         {**_PLACE, **_VOTE, "raw": ("raw",)},
