@@ -268,6 +268,8 @@ def test_insert_new_ignores_earlier_rows_of_the_same_frame(store: Store) -> None
 
 
 def test_too_little_memory_is_said_with_the_way_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.write():
+        pass
     monkeypatch.setenv("PREFDATA_MEMORY", "30MB")
     with pytest.raises(StoreError, match=r"needs more memory than the 30MB .* PREFDATA_MEMORY=8GB"):
         store.frame("SELECT percent_rank() OVER (ORDER BY hash(i)) AS r, md5(i::VARCHAR) AS m FROM range(2_000_000) t(i)")
