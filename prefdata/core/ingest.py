@@ -19,6 +19,7 @@ makes of it. Responses of one prompt: one row each. A second import of the same 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +102,8 @@ def ingest(store: Store, batches: Iterable[Batch], counts: Counts | None = None)
         while (batch := coming.result()) is not None:
             coming = reader.submit(next, source, None)
             with store.write() as connection:
+                if "PREFDATA_MEMORY" not in os.environ:  # rows not yet committed fill whatever DuckDB may take, and gain nothing by it
+                    connection.execute("SET memory_limit = '1GB'")
                 until = time.monotonic() + HOLD_SECONDS
                 _ingest_one(connection, batch, counts)
                 while time.monotonic() < until and coming.done() and not coming.exception() and (batch := coming.result()) is not None:
