@@ -154,14 +154,14 @@ class Store:
 
 
 def insert_new(connection: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, *, unique: str = "id") -> int:
-    """INSERT BY NAME of the rows of `frame` whose `unique` value is neither in the table nor earlier in the frame."""
+    """INSERT BY NAME of the rows of `frame` whose `unique` value is neither in the table nor earlier in the frame, in its order."""
     if frame.is_empty():
         return 0
-    connection.register("incoming", frame)
+    connection.register("incoming", frame.unique(unique, keep="first", maintain_order=True).with_row_index("nth_row"))
     try:
         result = connection.execute(
-            f"INSERT INTO {table} BY NAME SELECT * FROM (SELECT DISTINCT ON ({unique}) * FROM incoming) new "
-            f"WHERE NOT EXISTS (SELECT 1 FROM {table} old WHERE old.{unique} = new.{unique})"
+            f"INSERT INTO {table} BY NAME SELECT * EXCLUDE (nth_row) FROM incoming new "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {table} old WHERE old.{unique} = new.{unique}) ORDER BY nth_row"
         ).fetchone()
     finally:
         connection.unregister("incoming")

@@ -267,6 +267,13 @@ def test_insert_new_ignores_earlier_rows_of_the_same_frame(store: Store) -> None
         assert insert_new(connection, "annotators", pl.DataFrame({"id": ["x", "x"]})) == 1
 
 
+def test_insert_new_keeps_the_order_of_the_frame(store: Store) -> None:
+    names = [f"{n * 7919 % 20_000:05}" for n in range(20_000)]
+    with store.write() as connection:
+        insert_new(connection, "annotators", pl.DataFrame({"id": names}))
+    assert [row[0] for row in store.rows("SELECT id FROM annotators ORDER BY rowid")] == names
+
+
 def test_too_little_memory_is_said_with_the_way_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with store.write():
         pass
