@@ -63,12 +63,18 @@ def run_case(shelf: str, name: str, case: Mapping[str, Any], folder: Path) -> tu
             pl.DataFrame(content).write_parquet(folder / file)
         else:
             (folder / file).write_text(content, encoding="utf-8")
-    params = {key: value.replace("{dir}", str(folder)) if isinstance(value, str) else value for key, value in case["params"].items()}
+    params = {key: _placed(value, folder) for key, value in case["params"].items()}
     if shelf == "exports":
         params = {"out": str(folder / "out"), "test": 0.0, "format": "jsonl", **params}
     steps = [*case.get("before", []), {STEP[shelf]: {name: params}}]
     report = prefdata.run({"models": case.get("models", {}), "steps": steps, "seed": case.get("seed", 0)}, store)
     return store, report.steps[-1]
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    if isinstance(value, list):
+        return [_placed(item, folder) for item in value]
+    return value.replace("{dir}", str(folder)) if isinstance(value, str) else value
 
 
 def same(got: Any, want: Any, where: str) -> None:
@@ -128,16 +134,16 @@ def _aggregate(store: Store, report: StepReport, case: Mapping[str, Any], folder
 
 def _signals(store: Store, report: StepReport, case: Mapping[str, Any], folder: Path) -> None:
     found = store.frame(
-        """SELECT coalesce(i.item_id, r.text) AS subject, s.name, s.value FROM signals s
-           LEFT JOIN items i ON i.subject = s.subject AND i.kind = 'pair' LEFT JOIN responses r ON r.id = s.subject WHERE s.key = ?""",
+        """SELECT coalesce(i.item_id, r.text, json_extract_string(p.messages, '$[#-1].content')) AS subject, s.name, s.value
+           FROM signals s LEFT JOIN items i ON i.subject = s.subject AND i.kind = 'pair'
+           LEFT JOIN responses r ON r.id = s.subject LEFT JOIN prompts p ON p.id = s.subject WHERE s.key = ?""",
         [report.key],
     )
     got: dict[str, dict[str, float | None]] = {}
     for subject, name, value in found.iter_rows():
         got.setdefault(subject, {})[name] = value
-    wanted = {
-        want.get("item", want.get("response")): {k: v for k, v in want.items() if k not in ("item", "response")} for want in case["expect"]
-    }
+    subjects = ("item", "response", "prompt")
+    wanted = {next(want[k] for k in subjects if k in want): {k: v for k, v in want.items() if k not in subjects} for want in case["expect"]}
     same(got, wanted, "signals")
     assert len(got) == len(wanted)
 

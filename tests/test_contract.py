@@ -9,32 +9,37 @@ import json
 import subprocess
 import sys
 import typing
+from typing import Any
 
 import pytest
 
 from prefdata.core import catalogue
 from prefdata.core.columns import Keys, relation
 from prefdata.core.method import Method
+from prefdata.core.planning import calls_per_row
+from prefdata.core.templates import load
 from tests.golden_cases import GOLDEN, OTHER, golden
 
 METHODS = [m for m in catalogue.everything() if m.shelf not in OTHER]
-HANDED = {
-    "sources": {("path",)},
-    "strategies": {("prompt",), ("prompt", "ask"), ("prompt", "ask", "seed")},
-    "pairing": {("rows",), ("rows", "seed")},
-    "judges": {("pair",), ("response",), ("pair", "ask"), ("response", "ask"), ("pair", "ask", "seed"), ("path",)},
-    "acquire": {("rows",), ("rows", "seed")},
-    "aggregate": {(), ("counts",), ("votes",), ("pool",), ("votes", "seed")},
-    "signals": {(), ("rows",), ("rows", "policy"), ("rows", "embed"), ("rows", "seed")},
-    "filters": {(), ("rows",), ("rows", "seed")},
-    "audits": {("db",)},
-    "exports": {("rows",)},
+FIRST = {
+    "sources": ("path",),
+    "strategies": ("prompt",),
+    "pairing": ("rows",),
+    "judges": ("pair", "response", "group", "path"),
+    "acquire": ("rows",),
+    "aggregate": ("", "counts", "votes", "pool"),
+    "signals": ("", "rows"),
+    "filters": ("", "rows"),
+    "audits": ("db",),
+    "exports": ("rows",),
 }
-"""What may stand left of the star."""
+"""What stands first left of the star ("": nothing stands there)."""
+WITH_MODELS = ("strategies", "judges", "signals")
+"""Shelves whose methods may be handed models, under any name and by type, after that."""
 SUBJECTS = {
     "strategies": ("prompt",),
     "pairing": ("response",),
-    "judges": ("pair", "response"),
+    "judges": ("pair", "response", "prompt"),
     "acquire": ("pair",),
     "aggregate": ("pair",),
     "signals": ("pair", "response", "prompt"),
@@ -43,22 +48,46 @@ SUBJECTS = {
 every = pytest.mark.parametrize("method", METHODS, ids=lambda m: f"{m.shelf}/{m.name}")
 
 
+def needed(method: Method) -> dict[str, Any]:
+    """Values for the parameters without a default: those of the first golden case."""
+    names = [name for name, param in method.params.items() if param.required]
+    return {name: golden(method.shelf, method.name)["cases"][0]["params"][name] for name in names}
+
+
 def of(shelf: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("method", [m for m in METHODS if m.shelf == shelf], ids=lambda m: m.name)
 
 
 def test_every_shelf_has_a_method() -> None:
-    assert set(HANDED) <= {m.shelf for m in METHODS}
+    assert set(FIRST) <= {m.shelf for m in METHODS}
 
 
 @every
 def test_header_and_summary(method: Method) -> None:
     assert isinstance(method.version, int)
     assert method.version >= 1
-    assert method.handed in HANDED[method.shelf]
     assert method.header["subject"] in SUBJECTS.get(method.shelf, ("",))
     assert method.summary.endswith((".", ";", ":")), method.summary
     assert 10 <= len(method.summary) <= 160
+
+
+@every
+def test_what_is_handed_in(method: Method) -> None:
+    first, rest = (method.handed or ("",))[0], method.handed[1:]
+    assert first in FIRST[method.shelf]
+    assert [name for name in rest if name not in method.models and name != "seed"] == []
+    assert not method.models or method.shelf in WITH_MODELS
+    if method.shelf == "judges" and first != "path":
+        assert method.header["subject"] == {"group": "prompt"}.get(first, first)
+
+
+@every
+def test_calls_are_counted_and_prompts_are_there(method: Method) -> None:
+    params = method.bind(needed(method))
+    handed = {name: ("one", "two") if wanted.several else ("one",) for name, wanted in method.models.items()}
+    asks = any(wanted.use == "ask" for wanted in method.models.values())
+    assert (calls_per_row(method, params, handed, 4) >= 1) == asks
+    assert all(load(str(method.path), name).strip() for name in method.prompt_files)
 
 
 @every
@@ -73,10 +102,8 @@ def test_parameters_are_typed_and_documented(method: Method) -> None:
 @every
 def test_defaults_are_values_of_their_type(method: Method) -> None:
     given = {name: param.default for name, param in method.params.items() if not param.required}
-    needed = {
-        name: golden(method.shelf, method.name)["cases"][0]["params"][name] for name, param in method.params.items() if param.required
-    }
-    assert method.bind({**given, **needed}) == {**given, **needed}
+    bound = method.bind({**given, **needed(method)})
+    assert {name: value for name, value in bound.items() if name in given} == given
 
 
 @every

@@ -17,7 +17,25 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from prefdata.cli import audit, doctor, export, import_, init, label, methods, push, report, run, show, snapshot, sql, status, why
+from prefdata.cli import (
+    audit,
+    doctor,
+    export,
+    import_,
+    init,
+    judges,
+    label,
+    methods,
+    push,
+    report,
+    route,
+    run,
+    show,
+    snapshot,
+    sql,
+    status,
+    why,
+)
 from prefdata.cli.options import AsJson, StoreFile
 from prefdata.core.errors import Interrupted, PrefdataError, Stopped
 
@@ -136,6 +154,9 @@ app.command("push")(push.push)
 for _name, (_, _line) in LATER.items():
     _later(_name, _line)
 app.command("audit")(audit.audit)
+app.command("judges")(judges.judges)
+app.command("route")(route.route)
+app.command("simulate")(route.simulate)
 app.command("label")(label.label)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)

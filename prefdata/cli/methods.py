@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsons
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -75,7 +76,8 @@ def as_dict(method: Method) -> dict[str, Any]:
     """What the header says, for machines."""
     return {
         "shelf": method.shelf, "name": method.name, "summary": method.summary, "doc": method.doc, "version": method.version,
-        "handed": list(method.handed), "recipe": recipe_line(method), "path": str(method.path),
+        "handed": list(method.handed), "models": [asdict(wanted) for wanted in method.models.values()],
+        "recipe": recipe_line(method), "path": str(method.path),
         "params": [_param(p) for p in parameters(method)],
         **{field: method.header[field] for field in ("subject", "needs", "gives", "reasons", "columns", "paper")},
     }  # fmt: skip
@@ -99,9 +101,6 @@ def shelf_wide(shelf: str) -> list[Param]:
     return list(SHELF_PARAMS.values())
 
 
-_HANDED = {"path": "FILE", "ask": "MODEL", "policy": "MODEL", "reward": "MODEL", "embed": "MODEL"}
-
-
 def recipe_line(method: Method) -> str:
     """A line to copy: what has no default is named in capitals."""
     from prefdata.core import catalogue
@@ -111,9 +110,17 @@ def recipe_line(method: Method) -> str:
     if method.shelf == "heads":
         return "prefdata train reward EXPORT --model MODEL --out DIR"
     step = next(name for name, shelf in catalogue.STEP_NAMES.items() if shelf == method.shelf)
-    given = [f"{name}: {_HANDED[name]}" for name in method.handed if name in _HANDED]
+    given = ["path: FILE"] if "path" in method.handed else []
+    needed = [wanted for wanted in method.models.values() if not wanted.optional]
+    given += [f"{wanted.name}: {'[MODEL, MODEL]' if wanted.several else 'MODEL'}" for wanted in needed]
     given += [f"{p.name}: {p.name.upper()}" for p in parameters(method) if p.required]
     return f"- {step}: {{{method.name}: {{{', '.join(given)}}}}}"
+
+
+def _models(method: Method) -> str:
+    """The models it takes, where the line for a recipe does not say it all: some may be left out, or come several at a time."""
+    said = [f"{w.name}{' (several)' if w.several else ''}{' (may be left out)' if w.optional else ''}" for w in method.models.values()]
+    return ", ".join(said) if any(w.several or w.optional for w in method.models.values()) else ""
 
 
 def _show_one(method: Method, screen: Screen) -> None:
@@ -121,6 +128,8 @@ def _show_one(method: Method, screen: Screen) -> None:
     screen.line(method.doc.partition("Args:\n")[0].strip())
     if method.header["paper"]:
         screen.line(f"paper: {method.header['paper']}")
+    if _models(method):
+        screen.line(f"models: {_models(method)}")
     screen.line()
     params = parameters(method)
     if params:
@@ -162,6 +171,8 @@ def _entry(method: Method) -> list[str]:
     lines = [f"### {method.name}", "", _cell(method.summary), "", "```yaml", recipe_line(method), "```", ""]
     if method.header["paper"]:
         lines += [f"Paper: {_cell(method.header['paper'])}", ""]
+    if _models(method):
+        lines += [f"Models: {_cell(_models(method))}", ""]
     if method.params:
         lines += _params(method.params.values())
     for field, head in (("gives", "gives"), ("reasons", "reason"), ("columns", "column")):

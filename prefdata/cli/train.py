@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from prefdata.cli.options import AsJson
+from prefdata.cli.options import AsJson, StoreFile, open_store
 from prefdata.cli.show import Screen
 from prefdata.core.errors import PrefdataError
 
 if TYPE_CHECKING:
+    from prefdata.core.store import Store
     from prefdata.train import Event, TrainConfig, TrainResult
 
 _HOUSEKEEPING = ("step", "split", "epoch", "rows", "tokens", "seconds", "tokens_per_s", "lr", "grad_norm")
@@ -24,7 +25,10 @@ _HOUSEKEEPING = ("step", "split", "epoch", "rows", "tokens", "seconds", "tokens_
 
 def train(
     objective: Annotated[
-        str, typer.Argument(help="A loss (dpo, simpo, ...; see `prefdata methods losses`), or reward for a reward model.")
+        str,
+        typer.Argument(
+            help='A loss (dpo, simpo, ...; `prefdata methods losses`), a sum ("dpo + 0.2*sft"), or a reward head (reward, ...).'
+        ),
     ],
     export: Annotated[
         Path, typer.Argument(help="A folder that `prefdata export` wrote, or a .jsonl or .parquet file with prompt, chosen, rejected.")
@@ -39,7 +43,8 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Pairs per optimiser step.")] = 32,
     micro_batch: Annotated[int, typer.Option(help="Pairs computed at once; lower needs less memory and changes no result.")] = 8,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the loss, such as beta=0.05; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A parameter of the loss or head: beta=0.05, attributes=[tone,truth]; repeatable."),
     ] = None,
     beta: Annotated[float | None, typer.Option(help="Short for --set beta=VALUE.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of prompt plus response. [default: the model's context]")] = None,
@@ -47,7 +52,9 @@ def train(
         Literal["refuse", "keep_start", "keep_end"],
         typer.Option(help="Longer pairs: drop and count them, cut the responses' ends, or cut the prompt's start."),
     ] = "refuse",
-    use: Annotated[list[str] | None, typer.Option(help="A label column to train on besides the choice: margin or p; repeatable.")] = None,
+    use: Annotated[
+        list[str] | None, typer.Option(help="A label column to train on besides the choice: margin, p or tie; repeatable.")
+    ] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="A column to leave unread: weight or ref; repeatable.")] = None,
     order: Annotated[Literal["shuffled", "as_given"], typer.Option(help="as_given keeps the export's order (a curriculum).")] = "shuffled",
     seed: Annotated[int, typer.Option(help="Decides the order of pairs and a new reward head's start.")] = 0,
@@ -57,6 +64,10 @@ def train(
     warmup_ratio: Annotated[float, typer.Option(help="Share of the steps that warm up.")] = 0.1,
     weight_decay: Annotated[float, typer.Option(help="AdamW's, on matrices.")] = 0.0,
     lora: Annotated[int | None, typer.Option(metavar="RANK", help="Train a LoRA adapter of this rank instead of all weights.")] = None,
+    frozen: Annotated[
+        Literal["layers", "embedding"] | None,
+        typer.Option(help="Reward models: leave the model as it is, train a head on its states of all layers or on its embedding."),
+    ] = None,
     gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, about a third slower.")] = False,
     eval_every: Annotated[
         int | None, typer.Option(help="Steps between measurements on held-out pairs. [default: about five a run]")
@@ -66,24 +77,51 @@ def train(
         Path | None, typer.Option(help="Folder of reference log-probs that runs may share. [default: inside --out]")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out; starts it where there is none.")] = False,
+    store: StoreFile = None,
     json: AsJson = False,
 ) -> None:
     """Train a policy or a reward model on an export.
 
+    The finished run becomes a row of the store's table `trainings`, where a store is given or lies in its usual place.
+
     Example:  prefdata train dpo out/dpo --model sample_data/tiny-lm --out out/policy --epochs 2 --lr 1e-4
     """
-    given = locals()
+    _run(locals())
+
+
+def _run(given: dict[str, Any]) -> None:
     from prefdata.train import train as run
 
-    screen, config = Screen(json), _config(given)
+    screen, config = Screen(given["json"]), _config(given)
     with stop_on_signal(screen) as stopping, progress_on(screen) as show:
-        result = run(objective, export, model, out, config, show, lambda: stopping[0])
-    if json:
+        result = run(
+            given["objective"],
+            given["export"],
+            given["model"],
+            given["out"],
+            config,
+            show,
+            lambda: stopping[0],
+            _known(given["store"]),
+        )
+    if given["json"]:
         screen.data({**vars(result), "out": str(result.out)})
     else:
         report(result, screen)
-    role = "reward" if objective == "reward" else "policy"
-    screen.next(shlex.join(["prefdata", "run", "RECIPE.yaml", f"models.{role}.path={result.out}"]))
+    screen.next(shlex.join(_use(result)))
+
+
+def _use(result: TrainResult) -> list[str]:
+    """A recipe takes models that give one number a text; how to read the others stands in their card."""
+    if (result.out / "head.json").exists():
+        return ["cat", str(result.out / "README.md")]
+    return ["prefdata", "run", "RECIPE.yaml", f"models.{result.kind}.path={result.out}"]
+
+
+def _known(given: Path | None) -> Store | None:
+    """The store that was named (it must be there), else the one in the usual place, if there is one."""
+    opened = open_store(given, must_exist=given is not None)
+    return opened if opened.exists else None
 
 
 def _config(given: Mapping[str, Any]) -> TrainConfig:
@@ -98,7 +136,7 @@ def _config(given: Mapping[str, Any]) -> TrainConfig:
 
 
 def parameters(pairs: Sequence[str], beta: float | None) -> dict[str, Any]:
-    """`beta=0.1` texts as values; a number reads as a number, true and false as such."""
+    """`beta=0.1` texts as values; a number reads as a number, true and false as such, `[a, b]` as a list of such values."""
     found: dict[str, Any] = {} if beta is None else {"beta": beta}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -109,6 +147,8 @@ def parameters(pairs: Sequence[str], beta: float | None) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
+    if text.startswith("[") and text.endswith("]"):
+        return [_value(part.strip()) for part in text[1:-1].split(",") if part.strip()]
     try:
         return int(text) if text.lstrip("+-").isdigit() else float(text)
     except ValueError:
@@ -188,11 +228,12 @@ def report(result: TrainResult, screen: Screen) -> None:
     if result.already:
         screen.line("This run had finished before; nothing was computed.")
     where = next((name for name in result.rows if name != "train"), None)
-    title = f"{result.objective}, on {result.rows[where]} held-out pairs ({where})" if where else f"{result.objective}, on training pairs"
+    held = f"held-out {result.unit} ({where})"
+    title = f"{result.objective}, on {result.rows[where]} {held}" if where else f"{result.objective}, on training {result.unit}"
     names = [name for name in result.metrics if name not in _HOUSEKEEPING]
     screen.table([(name, _cell(result.start.get(name)), _cell(result.metrics[name])) for name in names], ("", "before", "after"), title)
     dropped = ", ".join(f"{count} {reason}" for reason, count in result.dropped.items()) or "none"
-    screen.line(f"{result.steps} steps on {result.rows['train']} pairs; left out: {dropped}.")
+    screen.line(f"{result.steps} steps on {result.rows['train']} {result.unit}; left out: {dropped}.")
     screen.line(f"Model, card, metrics and picture: {result.out}")
 
 

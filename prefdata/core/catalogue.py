@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.core.errors import PrefdataError, UnknownName
-from prefdata.core.method import HEADER, Method, Param
+from prefdata.core.method import HEADER, Method, Param, Wanted
+from prefdata.core.protocols import USES
 
 SHELVES: dict[str, str] = {
     "sources": "file, folder or Hub dataset -> prompts, responses, pairs, annotations",
     "strategies": "prompt -> responses",
     "pairing": "scored responses of one prompt -> pairs",
-    "judges": "pair or response -> annotation",
+    "judges": "pair, response or all responses of a prompt -> annotations",
     "acquire": "pool -> who or what to annotate next",
     "aggregate": "annotations -> labels",
     "signals": "pair, response or prompt -> numbers",
@@ -98,6 +99,9 @@ def read_method(shelf: str, path: Path) -> Method:
 
 def _from_node(shelf: str, path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Method:
     args = node.args
+    left = (*args.posonlyargs, *args.args)
+    first_default = len(left) - len(args.defaults)
+    wanted = [_wanted(arg, has_default=number >= first_default) for number, arg in enumerate(left)]
     params = {}
     for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
         value = inspect.Parameter.empty if default is None else _literal(path, default)
@@ -111,11 +115,41 @@ def _from_node(shelf: str, path: Path, node: ast.FunctionDef | ast.AsyncFunction
         name=path.stem,
         doc=doc,
         path=path,
-        handed=tuple(a.arg for a in (*args.posonlyargs, *args.args)),
+        handed=tuple(arg.arg for arg in left),
+        models={one.name: one for one in wanted if one},
         params=params,
         header=_header(path, node),
         load=_loader(path),
     )
+
+
+def _wanted(arg: ast.arg, *, has_default: bool) -> Wanted | None:
+    """The model that an argument left of the star asks for, by its type; one called `ask` or `policy` needs no type."""
+    use, several, optional = _model_type(arg.annotation) if arg.annotation else (None, False, False)
+    if use is None and arg.annotation is None and arg.arg in USES.values():
+        use = arg.arg
+    return Wanted(arg.arg, use, several, optional or has_default) if use else None
+
+
+def _model_type(node: ast.expr) -> tuple[str | None, bool, bool]:
+    """What `Ask`, `Mapping[str, Ask]` or `Ask | None` wants: the use (None: no model), several, optional."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        try:
+            return _model_type(ast.parse(node.value, mode="eval").body)
+        except SyntaxError:
+            return None, False, False
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        left, right = _model_type(node.left), _model_type(node.right)
+        return left[0] or right[0], left[1] or right[1], True
+    if isinstance(node, ast.Subscript):
+        outer = ast.unparse(node.value).rpartition(".")[2]
+        if outer == "Optional":
+            return (*_model_type(node.slice)[:2], True)
+        if outer in ("Mapping", "dict") and isinstance(node.slice, ast.Tuple):
+            return _model_type(node.slice.elts[-1])[0], True, False
+    if isinstance(node, ast.Name | ast.Attribute):
+        return USES.get(ast.unparse(node).rpartition(".")[2]), False, False
+    return None, False, False
 
 
 def _header(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Columns by name: what a method or a predicate may read of a prompt, a response or a pair, and the SQL behind it.
 
     pair       pair_id, prompt_id, source, strategy; a_ and b_ (chosen_ and rejected_ once labelled) + id, text, chars,
-               model, strategy, role, score; the prompt's; p_a, p_tie, winner, margin, confidence, votes of the newest labels;
-               every signal of the pair by name, of its responses with the side's prefix, of its prompt with prompt_
-    response   response_id, prompt_id, text, text_hash, chars, model, sample, strategy, role, source, score; the prompt's; signals
+               model, strategy, role, parents and params (JSON text), score; the prompt's; p_a, p_tie, winner, margin,
+               confidence, votes of the newest labels; every signal of the pair by name, of its responses with the side's
+               prefix, of its prompt with prompt_
+    response   response_id, prompt_id, text, text_hash, chars, model, sample, strategy, role, parents and params (JSON text),
+               source, score; the prompt's; signals
     prompt     prompt_id, source; signals
     prompt's   prompt (last message), messages (JSON text), prompt_chars, meta (JSON text), twin
 
@@ -30,7 +32,9 @@ PROMPT = {
     "plain": "pr.plain",
     "prompt_source": "pr.source",
 }
-_RESPONSE = ("id", "text", "chars", "model", "strategy", "role", "finish", "tokens_out")
+_RESPONSE = ("id", "text", "chars", "model", "strategy", "role", "parents", "params", "finish", "tokens_out")
+_JSON = ("parents", "params")
+"""Columns that are JSON, and are read as its text."""
 _SIDED = (*_RESPONSE, "score")
 """What stands behind a_, b_, chosen_ and rejected_, beside the signals of responses."""
 _OWN = {
@@ -42,7 +46,7 @@ _OWN = {
         "source": "r.source",
         "score": "sc.score",
         "text_hash": "hash(r.text)",
-        **{name: f"r.{name}" for name in _RESPONSE if name != "id"},
+        **{name: f"r.{name}{'::VARCHAR' if name in _JSON else ''}" for name in _RESPONSE if name != "id"},
     },
     "prompt": {"prompt_id": "pr.id", "source": "pr.source"},
 }
@@ -179,7 +183,7 @@ class _Build:
         if rest not in _RESPONSE:
             return self._signal(rest, f"p.{side}", side)
         self.joins.setdefault(f"r{side}", f"JOIN responses r{side} ON r{side}.id = p.{side}")
-        return f"r{side}.{rest}"
+        return f"r{side}.{rest}{'::VARCHAR' if rest in _JSON else ''}"
 
     def _is_sided(self, rest: str) -> bool:
         return rest in _SIDED or self.keys.signals.get(rest, ("", ""))[1] == "response"

@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 160
+"""Characters of an unreadable reply that a message repeats."""
+
 
 class PrefdataError(Exception):
     """Something the user can mend; the message is one sentence for a person."""
@@ -30,6 +33,21 @@ class BadValue(PrefdataError):
 
     def __init__(self, what: str, got: object, allowed: str, move: str = "") -> None:
         super().__init__(f"{what} is {got!r}; allowed: {allowed}.{' ' + move if move else ''}")
+
+
+class Unreadable(PrefdataError):
+    """A model replied, and the reply does not hold what was asked for; its row fails, and its cost stays booked.
+
+    Args:
+        words: what was looked for in vain, without a full stop.
+        raw: the whole reply; its start is shown.
+    """
+
+    def __init__(self, words: str, raw: str = "") -> None:
+        text = raw.strip()
+        start = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+        super().__init__(f"{words}: {start!r}" if raw else words)
+        self.words, self.raw = words, raw
 
 
 class StoreError(PrefdataError):

@@ -19,6 +19,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "dpo": ("prompt", "chosen", "rejected"),
     "kto": ("prompt", "completion", "label"),
     "rm": ("chosen", "rejected"),
+    "lists": ("prompt", "responses"),
+    "scored": ("prompt", "completion"),
 }
 """What a file without a manifest is taken for: the first kind whose columns are all there."""
 

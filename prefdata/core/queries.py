@@ -316,7 +316,7 @@ def _judgements(db: duckdb.DuckDBPyConnection, ids: Mapping[str, str]) -> list[R
     return rows(
         db,
         f"""
-        WITH read AS (SELECT md5(i.id::VARCHAR || 'annotation')::UUID AS id, i.file, i.line FROM items i JOIN {_WHO} w USING (subject))
+        WITH read AS (SELECT i.id, i.file, i.line FROM items i JOIN {_WHO} w USING (subject))
         SELECT w.of, x.annotator_kind AS kind, x.annotator_id AS who, x.choice, x.strength, x.score, x.score_a, x.score_b, x.scores,
                x.rationale, x.shown, x.seconds, x.created, x.key, read.file, read.line,
                EXISTS (SELECT 1 FROM annotations r WHERE r.retracts = x.id) AS retracted

@@ -63,10 +63,24 @@ class Pair:
     prompt: Prompt
     a: Response
     b: Response
+    winner: str | None = field(default=None, compare=False)
+    """What the newest label says (a, b or tie), for judges whose header needs "winner"; None where there is no label."""
 
     @cached_property
     def id(self) -> str:
         return ids.pair_id(self.a.id, self.b.id)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A prompt with its responses in store order, for judges that see all of them at once."""
+
+    prompt: Prompt
+    responses: tuple[Response, ...]
+
+    @property
+    def id(self) -> str:
+        return self.prompt.id
 
 
 @dataclass(frozen=True)
@@ -79,8 +93,10 @@ class Verdict:
     scores: Mapping[str, Any] = field(default_factory=dict)
     rationale: str | None = None
     shown: str = "ab"
-    """The order in which the two were shown."""
+    """The order in which the two were shown: ab, ba, or both (asked twice; see `verdicts.both`)."""
     raw: str | None = None
+    annotator: str = ""
+    """A juror's name, where a method speaks for several; "" for the method itself."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,16 @@ class Score:
     scores: Mapping[str, Any] = field(default_factory=dict)
     rationale: str | None = None
     raw: str | None = None
+    annotator: str = ""
+    """A juror's name, where a method speaks for several; "" for the method itself."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a judge of a group says about one response or two of them; `given` is in terms of the first (a) and second (b)."""
+
+    of: Response | tuple[Response, Response]
+    given: Verdict | Score
 
 
 @dataclass(frozen=True)

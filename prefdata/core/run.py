@@ -15,14 +15,13 @@ from typing import Any, Protocol
 
 from prefdata.core import catalogue
 from prefdata.core.columns import Keys
-from prefdata.core.errors import PrefdataError, Stopped, UnknownName
+from prefdata.core.errors import BadValue, PrefdataError, Stopped, UnknownName
 from prefdata.core.ids import canonical_json
-from prefdata.core.method import Method
+from prefdata.core.method import Method, Wanted
+from prefdata.core.planning import check_calls
+from prefdata.core.protocols import USES
 from prefdata.core.recipe import Recipe, Step
 from prefdata.core.store import Store
-
-MODELS = ("ask", "policy", "reward", "embed")
-"""Names left of the star that a recipe fills with one of its models."""
 
 
 @dataclass
@@ -82,6 +81,10 @@ class Models(Protocol):
     def check(self, name: str, use: str) -> None: ...
     def identity(self, name: str) -> dict[str, Any]: ...
     def ask(self, name: str) -> Any: ...
+    def policy(self, name: str) -> Any: ...
+    def reward(self, name: str) -> Any: ...
+    def embed(self, name: str) -> Any: ...
+    def sandbox(self, name: str) -> Any: ...
     def estimate(self, name: str, tokens_in: int, tokens_out: int) -> float | None: ...
     def concurrency(self, name: str) -> int: ...
     async def close(self) -> None: ...
@@ -107,9 +110,14 @@ class Context:
 
     def read_path(self, path: str | Path) -> Path:
         """A path of the recipe: from here, or from the recipe's folder."""
-        path = Path(path)
-        beside = self.recipe.folder / path if self.recipe.folder else path
-        return path if path.exists() or path.is_absolute() or not beside.exists() else beside
+        return read_path(self.recipe, path)
+
+
+def read_path(recipe: Recipe, path: str | Path) -> Path:
+    """A path of the recipe: from here, or from the recipe's folder."""
+    path = Path(path)
+    beside = recipe.folder / path if recipe.folder else path
+    return path if path.exists() or path.is_absolute() or not beside.exists() else beside
 
 
 @dataclass(frozen=True)
@@ -119,17 +127,22 @@ class Bound:
     step: Step
     method: Method
     params: Mapping[str, Any]
-    handed: Mapping[str, str]
-    """Name left of the star -> name of the recipe's model."""
+    handed: Mapping[str, tuple[str, ...]]
+    """Name left of the star -> names of the recipe's models: one, or several for a mapping; what is left out is not in it."""
     extra: Mapping[str, Any]
     """Left of the star and given by the recipe: `path` of a source."""
 
     def key(self, context: Context, reads: Mapping[str, str] | None = None) -> str:
-        models = {use: context.models.identity(name) for use, name in self.handed.items()} if context.models else {}
+        models = {name: self._identity(context.models, name) for name in self.handed} if context.models else {}
         also: dict[str, Any] = {"models": models, "reads": dict(reads or {})}
         if "seed" in self.method.handed:
             also["seed"] = context.recipe.seed
         return self.method.key(self.params, also)
+
+    def _identity(self, models: Models, name: str) -> Any:
+        """What is behind a name; of several, each under the name by which the method knows it."""
+        found = [[model, models.identity(model)] for model in self.handed[name]]
+        return found if self.method.models[name].several else found[0][1]
 
 
 def execute(
@@ -153,10 +166,11 @@ def execute(
     """
     bound = [bind(step, recipe) for step in recipe.steps]
     for step in bound:
-        for use, name in step.handed.items():
-            if models is None:
-                raise PrefdataError(f"{step.step}: the recipe hands in a model, and this run was given none.")
-            models.check(name, use)
+        for name, handed in step.handed.items():
+            for model in handed:
+                if models is None:
+                    raise UnknownName("model", model, recipe.models, f" of the step {step.step}")
+                models.check(model, step.method.models[name].use)
     report = Report(str(uuid.uuid4()), planned=plan)
     with _scratch(store) if plan and not store.exists else nullcontext(store) as place:
         keys = keys or (Keys.newest(place) if place.exists else Keys())
@@ -202,14 +216,12 @@ def bind(step: Step, recipe: Recipe) -> Bound:
     """Check a step's parameters against its method and pick out what stands left of the star."""
     method = catalogue.find(step.shelf, step.method)
     given = dict(step.params)
+    _check_left(method)
     handed = {}
-    for use in MODELS:
-        if use in method.handed:
-            if use not in given:
-                raise PrefdataError(
-                    f"{step} needs  {use}: NAME  with one of the recipe's models ({', '.join(recipe.models) or 'none yet'})."
-                )
-            handed[use] = str(given.pop(use))
+    for name, wanted in method.models.items():
+        models = _handed(step, wanted, given.pop(name, None), recipe)
+        if models:
+            handed[name] = models
     extra = {}
     if "path" in method.handed:
         if "path" not in given:
@@ -222,7 +234,57 @@ def bind(step: Step, recipe: Recipe) -> Bound:
         for name in given:
             if name not in method.params:
                 raise UnknownName("parameter", name, {*method.params, *SHELF_PARAMS}, f" of {method.shelf}/{method.name}")
-    return Bound(step, method, method.bind(given), handed, extra)
+    bound = Bound(step, method, _with_files(method, method.bind(given), recipe), handed, extra)
+    if method.models:
+        check_calls(bound)
+    return bound
+
+
+def _check_left(method: Method) -> None:
+    """Refuse a row-wise method with something left of its star that nobody hands in."""
+    if method.shelf not in ("strategies", "judges"):
+        return
+    for name in method.handed[1:]:
+        if name not in method.models and name != "seed":
+            raise PrefdataError(
+                f"{method.path}: {name!r} stands left of the star, and its type is none that is handed in; known: "
+                f"{', '.join(USES)}, each also as  Mapping[str, {next(iter(USES))}]  or  | None,  and  seed: int."
+            )
+
+
+def _handed(step: Step, wanted: Wanted, given: Any, recipe: Recipe) -> tuple[str, ...]:
+    """The names of the models that a recipe hands in under one name."""
+    if given is None and wanted.optional:
+        return ()
+    value = "NAME" if not wanted.several else "[NAME, NAME]"
+    if given is None:
+        raise PrefdataError(
+            f"{step} needs  {wanted.name}: {value}  with {'some' if wanted.several else 'one'} of the recipe's models "
+            f"({', '.join(recipe.models) or 'none yet'})."
+        )
+    names = [given] if isinstance(given, str) else given
+    if (
+        not isinstance(names, list | tuple)
+        or not names
+        or not all(isinstance(n, str) for n in names)
+        or (len(names) > 1 and not wanted.several)
+    ):
+        raise BadValue(
+            f"{step}: {wanted.name}", given, f"the name of {'one or several models' if wanted.several else 'one model'}: {value}"
+        )
+    if len(set(names)) < len(names):
+        raise BadValue(f"{step}: {wanted.name}", given, "different models", "Give a model that speaks twice two names under models.")
+    return tuple(names)
+
+
+def _with_files(method: Method, params: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Parameters with paths as read from here or the recipe's folder; a judge or strategy only reads files, so they must be there."""
+    found = {name: read_path(recipe, value) if isinstance(value, Path) else value for name, value in params.items()}
+    if method.shelf in ("strategies", "judges"):
+        for name, value in found.items():
+            if isinstance(value, Path) and not value.exists():
+                raise BadValue(f"{method.shelf}/{method.name}: {name}", str(value), "the path of a file that is there")
+    return found
 
 
 def _one(context: Context, bound: Bound) -> StepReport:
@@ -237,7 +299,7 @@ def _one(context: Context, bound: Bound) -> StepReport:
         "filters": tables.filters,
         "audits": tables.audit,
         "strategies": rowwise.strategy,
-        "judges": tables.source if bound.extra else rowwise.judge,
+        "judges": tables.source if "path" in bound.extra else rowwise.judge,
         "exports": exporting.export,
     }
     started = time.monotonic()
@@ -270,6 +332,10 @@ def record_step(context: Context, bound: Bound, key: str, *, gives: Sequence[str
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(held) for key, held in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 

@@ -85,10 +85,16 @@ CREATE TABLE leases (   -- pairs in somebody's hands right now; expired rows mea
 );
 """
 
+_SEEN = """
+ALTER TABLE outcomes ADD COLUMN seen VARCHAR;
+-- what else the outcome hangs on (the responses of a group, the label a judge was told); where it changes, the row is missing again
+"""
+
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("first tables", _FIRST),
     ("views for people", _VIEWS),
     ("leases of the labelling app", _LEASES),
+    ("what an outcome hangs on", _SEEN),
 )
 
 

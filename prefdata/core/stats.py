@@ -13,10 +13,12 @@ import numpy.typing as npt
 import polars as pl
 
 Reals = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 Level = Literal["nominal", "ordinal", "interval"]
 
 
-def wilson(hits: int, of: int, z: float = 1.959963984540054) -> tuple[float, float] | None:
+def wilson(hits: float, of: int, z: float = 1.959963984540054) -> tuple[float, float] | None:
     """Wilson's interval for a share (95 % by default); None without observations."""
     if of == 0:
         return None
@@ -24,6 +26,15 @@ def wilson(hits: int, of: int, z: float = 1.959963984540054) -> tuple[float, flo
     middle = (share + z * z / (2 * of)) / (1 + z * z / of)
     reach = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
     return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def wilson_bounds(hits: Reals, of: Reals, z: float = 1.959963984540054) -> tuple[Reals, Reals]:
+    """Wilson's interval for many shares at once; NaN without observations."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = hits / of
+        middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+        reach = z * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)) / (1 + z * z / of)
+    return np.maximum(0.0, middle - reach), np.minimum(1.0, middle + reach)
 
 
 def krippendorff_alpha(counts: Reals, level: Level = "nominal", values: Reals | None = None) -> float | None:
@@ -57,11 +68,28 @@ def _distances(totals: Reals, level: Level, values: Reals) -> Reals:
     return distances
 
 
-def cohen_kappa(table: npt.NDArray[Any]) -> float | None:
-    """Cohen's kappa of two raters from their table of joint counts; None where chance alone explains everything."""
-    shares = table / table.sum() if table.sum() else table
-    chance = float(shares.sum(axis=0) @ shares.sum(axis=1))
-    return (float(np.trace(shares)) - chance) / (1 - chance) if table.sum() and chance < 1 else None
+def cohen_kappa(table: npt.NDArray[Any], weights: Literal["nominal", "linear", "quadratic"] = "nominal") -> float | None:
+    """Cohen's kappa of two raters from their table of joint counts; None where chance alone explains everything.
+
+    Args:
+        table: (values, values).
+        weights: how bad a disagreement is: all alike, by the distance of the values' places, or by its square (Cohen 1968).
+    """
+    found = float(cohen_kappas(table[None].astype(np.float64), weights)[0])
+    return None if math.isnan(found) else found
+
+
+def cohen_kappas(tables: Reals, weights: Literal["nominal", "linear", "quadratic"] = "nominal") -> Reals:
+    """The same for many tables (n, values, values) at once; NaN for None."""
+    whole = tables.sum(axis=(1, 2))
+    place = np.arange(tables.shape[1], dtype=np.float64)
+    apart = np.abs(place[:, None] - place)
+    distance = {"nominal": (apart > 0).astype(np.float64), "linear": apart, "quadratic": apart**2}[weights]
+    seen = np.einsum("nij,ij->n", tables, distance) * whole
+    chance = np.einsum("ni,nj,ij->n", tables.sum(axis=2), tables.sum(axis=1), distance)
+    out: Reals = np.full(len(tables), np.nan)
+    np.divide(seen, chance, out=out, where=chance > 0)
+    return 1 - out
 
 
 def spearman(x: Reals, y: Reals) -> float | None:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from prefdata.core.cast import tally
 from prefdata.core.errors import PrefdataError
-from prefdata.core.stats import Reals
+from prefdata.core.games import Edges
+from prefdata.core.stats import Ints, Reals
 
-Ints = npt.NDArray[np.int64]
 Ties = Literal["davidson", "rao_kupper", "half"]
+_DENSE = 400
+"""Up to so many items a Newton step is one dense solution."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,13 @@ def bradley_terry(
         PrefdataError: l2 is 0 and some items won or lost all they had against the rest, so that no finite maximum exists;
             or the fit did not end within `limit` steps.
     """
-    edges = _Edges.collect(first, second, wins, losses, ties, items)
-    component = components(edges.i, edges.j, items)
+    edges = Edges.collect(first, second, wins, losses, ties, items)
+    return fit_edges(edges, ties_as=ties_as, l2=l2, tolerance=tolerance, limit=limit)
+
+
+def fit_edges(edges: Edges, *, ties_as: Ties = "davidson", l2: float = 0.1, tolerance: float = 1e-7, limit: int = 200) -> Strengths:
+    """The same from comparisons that are collected already."""
+    component = edges.component
     if l2 == 0:
         _refuse_infinite(edges, component)
     model = _Model(edges, ties_as, l2, component)
@@ -103,6 +110,19 @@ def _probabilities(d: Reals, ties_as: Ties, tie: float) -> tuple[Reals, Reals, R
     return first, second, math.expm1(2 * alpha) * first * second
 
 
+def _table(edges: Edges, weight: Reals, l2: float, among: Ints) -> Reals:
+    """Laplacian of the edge weights + l2, plus 1 wherever two items are of one component, which leaves x that sum to 0 alone
+    and makes the table well-conditioned; rows and columns for the items `among`, which hold every edge."""
+    at = np.zeros(edges.items, dtype=np.int64)
+    at[among] = np.arange(len(among))
+    component = edges.component[among]
+    table: Reals = (component[:, None] == component).astype(np.float64)
+    table[at[edges.i], at[edges.j]] -= weight
+    table[at[edges.j], at[edges.i]] -= weight
+    table[np.arange(len(among)), np.arange(len(among))] += l2 + edges.both_ways(weight, weight)[among]
+    return table
+
+
 def _sigmoid(x: Reals) -> Reals:
     low = np.exp(-np.abs(x))
     return np.where(x >= 0, 1.0, low) / (1.0 + low)
@@ -110,32 +130,6 @@ def _sigmoid(x: Reals) -> Reals:
 
 def _log_sigmoid(x: Reals) -> Reals:
     return np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
-
-
-def _sums(at: Ints, weights: Reals, size: int) -> Reals:
-    """Sum of the weights at each number."""
-    return np.asarray(np.bincount(at, weights=weights, minlength=size), dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class _Edges:
-    """Compared pairs of items, each once, i < j."""
-
-    i: Ints
-    j: Ints
-    wins: Reals
-    losses: Reals
-    ties: Reals
-
-    @classmethod
-    def collect(cls, first: Ints, second: Ints, wins: Reals, losses: Reals, ties: Reals, items: int) -> _Edges:
-        used = (first != second) & (wins + losses + ties > 0)
-        first, second, wins, losses, ties = (x[used] for x in (first, second, wins, losses, ties))
-        swap = first > second
-        low, high = np.where(swap, second, first), np.where(swap, first, second)
-        pairs, at = np.unique(low * items + high, return_inverse=True)
-        won, lost = np.where(swap, losses, wins), np.where(swap, wins, losses)
-        return cls(pairs // max(items, 1), pairs % max(items, 1), *(_sums(at, x, len(pairs)) for x in (won, lost, ties)))
 
 
 class _Slopes(NamedTuple):
@@ -153,7 +147,7 @@ class _Slopes(NamedTuple):
 class _Model:
     """The penalised likelihood at its present strengths and tie parameter."""
 
-    def __init__(self, edges: _Edges, ties_as: Ties, l2: float, component: Ints) -> None:
+    def __init__(self, edges: Edges, ties_as: Ties, l2: float, component: Ints) -> None:
         self.edges, self.ties_as, self.l2, self.component = edges, ties_as, l2, component
         self.size = len(component)
         self.strength: Reals = np.zeros(self.size)
@@ -272,19 +266,24 @@ class _Model:
             if tie:
                 value = value + e.ties * math.log(math.expm1(2 * tie))
         many = int(self.component.max()) + 1
-        return _sums(self.of_edge, value, many) - self.l2 / 2 * _sums(self.component, strength**2, many)
+        return tally(self.of_edge, many, value) - self.l2 / 2 * tally(self.component, many, strength**2)
 
     def _to_items(self, per_edge: Reals) -> Reals:
-        return _sums(self.edges.i, per_edge, self.size) - _sums(self.edges.j, per_edge, self.size)
+        return tally(self.edges.i, self.size, per_edge) - tally(self.edges.j, self.size, per_edge)
 
     def _solve(self, weight: Reals, right: Reals) -> Reals:
-        """(Laplacian of the edge weights + l2) x = right, by conjugate gradients within each component."""
+        """(Laplacian of the edge weights + l2) x = right; of many items by conjugate gradients within each component.
+
+        `right` and x sum to 0 within each component.
+        """
+        if self.size <= _DENSE:
+            return np.asarray(np.linalg.solve(_table(self.edges, weight, self.l2, np.arange(self.size)), right), dtype=np.float64)
         e, many = self.edges, int(self.component.max()) + 1
-        diagonal = _sums(e.i, weight, self.size) + _sums(e.j, weight, self.size) + self.l2
+        diagonal = tally(e.i, self.size, weight) + tally(e.j, self.size, weight) + self.l2
         inverse = np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=diagonal > 0)
 
         def dot(x: Reals, y: Reals) -> Reals:
-            return _sums(self.component, x * y, many)
+            return tally(self.component, many, x * y)
 
         x: Reals = np.zeros(self.size)
         rest = right.copy()
@@ -314,23 +313,7 @@ def _centred(strength: Reals, component: Ints) -> Reals:
     return centred
 
 
-def components(first: Ints, second: Ints, items: int) -> Ints:
-    """Number of the connected component of each item, 0 .. , in the order of their first items."""
-    label = np.arange(items)
-    while True:
-        low = np.minimum(label[first], label[second])
-        before = label.copy()
-        np.minimum.at(label, label[first], low)
-        np.minimum.at(label, label[second], low)
-        while not np.array_equal(label, hop := label[label]):
-            label = hop
-        if np.array_equal(label, before):
-            break
-    numbers: Ints = np.unique(label, return_inverse=True)[1]
-    return numbers
-
-
-def _refuse_infinite(edges: _Edges, component: Ints) -> None:
+def _refuse_infinite(edges: Edges, component: Ints) -> None:
     """Without a ridge every item of a component must be beaten (or held) by a chain of the others."""
     over = np.concatenate([edges.i[edges.wins + edges.ties > 0], edges.j[edges.losses + edges.ties > 0]])
     under = np.concatenate([edges.j[edges.wins + edges.ties > 0], edges.i[edges.losses + edges.ties > 0]])
@@ -346,3 +329,22 @@ def _refuse_infinite(edges: _Edges, component: Ints) -> None:
                 f"Bradley-Terry without a ridge has no finite answer: item {one} and others have only won, or only lost, "
                 "against the rest; give l2 above 0, such as 0.1."
             )
+
+
+def errors(edges: Edges, model: Strengths, ties_as: Ties, l2: float, most: int = 2000) -> Reals:
+    """Standard error of each centred log-strength, from the inverse second derivative with the tie parameter held.
+
+    NaN for items that were never compared, and for all where there are more than `most` of them (the inverse is dense).
+    """
+    met = np.flatnonzero(edges.both_ways(edges.met, edges.met) > 0)
+    out: Reals = np.full(edges.items, np.nan)
+    if not len(met) or len(met) > most or math.isinf(model.tie):
+        return out
+    fitted = _Model(edges, ties_as, l2, edges.component)
+    fitted.strength, fitted.tie = model.strength, model.tie
+    curve = fitted._slopes().dd
+    size = np.bincount(edges.component)[edges.component[met]]
+    # Strengths are centred within their component: the variance of its mean is taken out.
+    variance = np.diag(np.linalg.inv(_table(edges, curve, l2, met))) - 1 / (size * (l2 + size))
+    out[met] = np.sqrt(np.maximum(variance, 0.0))
+    return out

@@ -15,12 +15,13 @@ from typing import Any
 
 import polars as pl
 
-from prefdata.core import columns, votes
+from prefdata.core import columns, routing, votes
 from prefdata.core.columns import LABEL, Relation, relation
 from prefdata.core.errors import BadValue, PrefdataError
 from prefdata.core.expressions import check_expression, referenced
 from prefdata.core.ids import canonical_json
 from prefdata.core.ingest import Counts, ingest
+from prefdata.core.labels import Labels
 from prefdata.core.rows import Sql
 from prefdata.core.run import Bound, Context, StepReport, record_step
 from prefdata.core.scan import scan
@@ -95,10 +96,7 @@ def pairing(context: Context, bound: Bound) -> StepReport:
 
 def aggregate(context: Context, bound: Bound) -> StepReport:
     """Votes -> one label per pair under this step's key; recomputed when the votes change."""
-    cast = votes.votes(context.keys, context.judge_keys, bound.params.get("of"))
-    rel = votes.counts(cast) if bound.method.handed in ((), ("counts",)) else cast
-    if "pool" in bound.method.handed:
-        rel = votes.pool(cast, context.keys, bound.method.header["needs"])
+    rel = votes.handed(bound.method, bound.params, context.keys, context.judge_keys)
     key = bound.key(context, {"judges": ",".join(sorted(context.judge_keys)), **rel.reads})
     report, changed = _start(context, bound, key, rel)
     context.keys.labels = key
@@ -112,7 +110,9 @@ def aggregate(context: Context, bound: Bound) -> StepReport:
     else:
         order = "row, annotator_id, choice" if "votes" in bound.method.handed else "row"
         rows = context.store.frame(f"{rel.sql} ORDER BY {order}", dict(rel.parameters))
-        frame = _no_nan(bound.method.load()(rows, **_seeded(context, bound)))
+        given: pl.DataFrame | Labels = bound.method.load()(rows, **_seeded(context, bound))
+        frame = _no_nan(given.frame if isinstance(given, Labels) else given)
+        report.detail |= given.detail if isinstance(given, Labels) else {}
         select = "SELECT pair_id, " + ", ".join(LABEL) + " FROM frame"
     _replace(context, "labels", key, select, rel.parameters if frame is None else {}, frame)
     rows_out = context.store.rows("SELECT count(*), count(winner) FROM labels WHERE key = ?", [key])[0]
@@ -246,12 +246,11 @@ def _gather_filter(context: Context, names: list[str], own: str) -> pl.DataFrame
 
 def acquire(context: Context, bound: Bound) -> StepReport:
     """Pairs -> the queue of who answers next; replaced whenever the pool changes."""
-    names = list(bound.method.header["needs"])
-    rel = votes.pool(votes.votes(context.keys, context.judge_keys, None), context.keys, names)
+    rel = routing.pool(bound.method, bound.params, context.keys, context.judge_keys)
     key = bound.key(context, {"judges": ",".join(sorted(context.judge_keys)), **rel.reads})
     report, changed = _start(context, bound, key, rel)
     if changed:
-        rows = context.store.frame(f"{rel.sql} ORDER BY row", dict(rel.parameters))
+        rows = routing.rows(context.store, rel, bound.method, context.keys)
         made = bound.method.load()(rows, **_seeded(context, bound))
         _replace(context, "queue", key, "SELECT pair_id, send_to, priority, reason FROM frame", {}, made)
         report.done = made.height

@@ -6,10 +6,11 @@ scores become votes by algebra, K calls instead of K(K-1)/2. Judgements without 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefdata.core.columns import Keys, Relation, relation
+from prefdata.core.columns import Keys, Relation, quoted, relation
+from prefdata.core.method import Method
 
 COUNTS = ("n", "n_a", "n_b", "n_tie", "n_both_bad")
 _PAIR = """SELECT v.subject AS pair_id, v.annotator_id, v.annotator_kind, v.choice, v.strength, v.key
@@ -23,14 +24,36 @@ _POINTS = """SELECT subject, annotator_id, annotator_kind, key, avg(score) AS sc
     WHERE kind = 'response' AND score IS NOT NULL GROUP BY ALL"""
 
 
-def votes(keys: Keys, judge_keys: Sequence[str], of: Sequence[str] | None) -> Relation:
-    """One row per vote: id, row (of the pair), prompt_id, a, b, annotator_id, annotator_kind, choice, strength.
+def handed(method: Method, params: Mapping[str, Any], keys: Keys, judge_keys: Sequence[str]) -> Relation:
+    """The rows an aggregator asks for left of its star: nothing or `counts`, `votes`, or `pool`.
+
+    A parameter named `features` lists numbers of responses by name (signals, score, chars); `votes` and `pool` then carry
+    each for both sides, a_NAME and b_NAME.
+    """
+    needs = [*method.header["needs"], *feature_columns(params.get("features") or ())]
+    every = votes(keys, judge_keys, params.get("of"), needs if "votes" in method.handed else ())
+    if "pool" in method.handed:
+        return pool(every, keys, needs)
+    return every if "votes" in method.handed else counts(every)
+
+
+def feature_columns(features: Sequence[str]) -> list[str]:
+    """Columns of a pair behind names of features: a minus before a name turns it round, and `votes` is no column."""
+    bare = [name.removeprefix("-") for name in features]
+    return [f"{side}_{name}" for name in bare if name != "votes" for side in ("a", "b")]
+
+
+def votes(keys: Keys, judge_keys: Sequence[str], of: Sequence[str] | None, needs: Sequence[str] = ()) -> Relation:
+    """One row per vote: id, row (of the pair), prompt_id, a_id, b_id, annotator_id, annotator_kind, choice, strength, `needs`.
 
     Args:
+        needs: further columns of a pair.
         judge_keys: which runs of machine judges count; empty: the newest of each judge.
         of: annotator ids or kinds to count, or with a minus before them not to count; None: all.
     """
-    pairs = relation("pair", ("prompt_id", "a_id", "b_id"), keys)
+    own = ("prompt_id", "a_id", "b_id")
+    pairs = relation("pair", (*own, *needs), keys)
+    further = "".join(f", base.{quoted(name)}" for name in dict.fromkeys(needs) if name not in own)
     parameters: dict[str, Any] = dict(pairs.parameters)
     if judge_keys:
         parameters["judge_keys"] = list(judge_keys)
@@ -47,9 +70,9 @@ def votes(keys: Keys, judge_keys: Sequence[str], of: Sequence[str] | None) -> Re
             chosen += f" AND {among}" if name == "of" else f" AND NOT {among}"
     sql = f"""WITH points AS ({_POINTS}), every AS ({_PAIR} UNION ALL {_POINT}), base AS ({pairs.sql})
         SELECT base.id, base.row, base.prompt_id, base.a_id, base.b_id,
-            v.annotator_id, v.annotator_kind, v.choice, v.strength
+            v.annotator_id, v.annotator_kind, v.choice, v.strength{further}
         FROM every v JOIN base ON base.id = v.pair_id WHERE ({machine}) {chosen}"""
-    return Relation(sql, pairs.reads, parameters, ("pairs", "annotations", *(() if judge_keys else ("judges",))))
+    return Relation(sql, pairs.reads, parameters, tuple(dict.fromkeys((*pairs.grows, "annotations", *(() if judge_keys else ("judges",))))))
 
 
 def pool(all_votes: Relation, keys: Keys, needs: Sequence[str]) -> Relation:

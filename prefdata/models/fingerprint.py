@@ -35,18 +35,33 @@ def locate(path: str, revision: str | None = None) -> Path:
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 over names and contents of config, weights and tokenizer, remembered by size and time of the files."""
-    files = sorted(f for f in folder.iterdir() if f.is_file() and f.suffix in _SUFFIXES and not f.name.startswith("."))
-    stamps = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    files = {
+        f.relative_to(folder).as_posix(): f
+        for place in (folder, *_parts(folder))
+        for f in sorted(place.iterdir())
+        if f.is_file() and f.suffix in _SUFFIXES and not f.name.startswith(".")
+    }
+    stamps = [[name, f.stat().st_size, f.stat().st_mtime_ns] for name, f in files.items()]
     memory, place = _memory(), str(folder.resolve())
     known = _remembered(memory).get(place)
     if known and known["files"] == stamps:
         return str(known["hash"])
     total = hashlib.sha256()
-    for file in files:
-        total.update(f"{file.name}\0{_hash(file)}\n".encode())
+    for name, file in files.items():
+        total.update(f"{name}\0{_hash(file)}\n".encode())
     digest = total.hexdigest()[:32]
     _remember(memory, place, {"files": stamps, "hash": digest})
     return digest
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The folders of a sentence-transformers model's further layers, such as its pooling."""
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        named = [str(module["path"]) for module in modules]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+    return sorted(folder / name for name in named if name and (folder / name).is_dir())
 
 
 def _hash(file: Path) -> str:

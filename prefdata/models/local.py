@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from prefdata.core.errors import BadValue, PrefdataError, Stopped
 from prefdata.models.fingerprint import locate
+from prefdata.models.packing_model import quiet
 from prefdata.models.protocol import CallFailed, Reply
 from prefdata.models.request import Request
 from prefdata.models.spec import Spec
@@ -167,8 +168,9 @@ class Model:
         self.device = str(spec.options.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = str(spec.options.get("dtype", "float32"))
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder)
-            self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(self.device).eval()
+            with quiet():
+                self.tokenizer = AutoTokenizer.from_pretrained(folder)
+                self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(self.device).eval()
         except Exception as error:  # every library below has errors of its own
             words = " ".join(str(error).split())[:300]
             raise PrefdataError(f"model {spec.name!r} cannot be loaded from {str(folder)!r}: {words}") from error
@@ -183,9 +185,9 @@ class Model:
         messages = [{**message, "content": _text(message.get("content"))} for message in job.request.messages]
         if self.tokenizer.chat_template:
             text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-            job.prompt = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            job.prompt = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         else:
-            job.prompt = self.tokenizer("\n\n".join(m["content"] for m in messages))["input_ids"]
+            job.prompt = self.tokenizer("\n\n".join(m["content"] for m in messages), verbose=False)["input_ids"]
         given = job.request.sampling
         wanted = int(given.get("max_completion_tokens") or given.get("max_tokens") or MAX_TOKENS)
         job.most = min(wanted, self.longest - len(job.prompt))

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from prefdata.core.errors import PrefdataError
+from prefdata.core.errors import PrefdataError, Unreadable
+from prefdata.core.jsons import parse_json
+
+__all__ = ["Ask", "CallFailed", "Reply", "Transient", "Unreadable"]
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,11 @@ class Reply:
 
     def json(self) -> Any:
         """The JSON value in the text: in a code fence, amid prose, with trailing commas; raises Unreadable."""
-        from prefdata.models.parse import parse_json
-
         return parse_json(self.text)
 
 
 class CallFailed(PrefdataError):
     """A model did not answer this request and will not on repetition; the message holds the server's words."""
-
-
-class Unreadable(PrefdataError):
-    """A reply came and does not hold what was asked for."""
 
 
 class Transient(Exception):

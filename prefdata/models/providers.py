@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from prefdata.core.errors import BadValue, NeedsExtra, PrefdataError, UnknownName
+from prefdata.core.protocols import Embed, Policy, Reward, Sandbox
 from prefdata.core.store import Store
-from prefdata.models import fingerprint, mock
+from prefdata.models import fingerprint, mock, scripted
 from prefdata.models.cache import INTERVAL, Cache
 from prefdata.models.ledger import Ledger
 from prefdata.models.llm import Backend, Client
 from prefdata.models.pace import Pace
 from prefdata.models.protocol import Ask
-from prefdata.models.spec import USES, Spec, read
+from prefdata.models.sandbox import LocalSandbox, refuse_unless_enabled
+from prefdata.models.spec import SCRIPTED, USES, Spec, read
 
 DRAIN = 30.0
 """Seconds that calls on their way are waited for when a run is stopped."""
 _BATCH = 20_000
 """Rows in flight where calls are collected into files."""
+_SCORED = 256
+"""Rows in flight where a local model scores texts: enough to fill batches of like lengths."""
+_SCRIPTS = {"replies": "ask", **SCRIPTED}
 
 
 class Providers:
@@ -49,6 +57,7 @@ class Providers:
         self._cache = Cache(store, use=use_cache, interval=interval)
         self._clients: dict[str, Client] = {}
         self._backends: list[Backend] = []
+        self._locals: dict[tuple[str, str], Any] = {}
         self._paces: dict[tuple[str, str], Pace] = {}
         self._identities: dict[str, dict[str, Any]] = {}
 
@@ -60,6 +69,11 @@ class Providers:
             raise PrefdataError(f"model {name!r} is of kind {spec.kind!r}, which cannot be used as {use!r}; kinds that can: {fitting}.")
         if spec.kind == "openai":
             spec.key()
+        if spec.kind == "mock" and not any(made == use and script in spec.options for script, made in _SCRIPTS.items()):
+            needed = next(script for script, made in _SCRIPTS.items() if made == use)
+            raise PrefdataError(f"model {name!r} of kind 'mock' has no script for {use!r}; give it  {needed}: ...")
+        if spec.kind == "sandbox":
+            refuse_unless_enabled(spec)
         if self._ledger.budget is not None and use == "ask" and spec.price is None:
             raise PrefdataError(
                 f"the price of model {name!r} ({spec.model}) is not known, so a budget cannot be kept; give it as  "
@@ -75,12 +89,17 @@ class Providers:
             if spec.kind == "transformers":
                 found["files"] = fingerprint.fingerprint(fingerprint.locate(spec.model, spec.revision))
                 found["dtype"] = str(spec.options.get("dtype", "float32"))
+                found |= {name: spec.options[name] for name in ("max_length", "truncation") if name in spec.options}
+            elif spec.kind == "sandbox":
+                found["python"] = ".".join(map(str, sys.version_info[:2]))
             else:
                 found["model"] = spec.model
                 if spec.revision:
                     found["revision"] = spec.revision
-            if spec.kind == "mock":
+            if spec.kind == "mock" and "replies" in spec.options:
                 found["script"] = mock.fingerprint(spec)
+            if spec.kind == "mock" and (scripts := scripted.fingerprint(spec)):
+                found["scripts"] = scripts
             self._identities[name] = found
         return self._identities[name]
 
@@ -94,6 +113,22 @@ class Providers:
             self._clients[name] = Client(spec, self.identity(name), backend, self._cache, self._ledger, pace)
         return self._clients[name]
 
+    def policy(self, name: str) -> Policy:
+        """The model as a scorer of texts."""
+        return cast(Policy, self._local(name, "policy"))
+
+    def reward(self, name: str) -> Reward:
+        """The model as a reward model."""
+        return cast(Reward, self._local(name, "reward"))
+
+    def embed(self, name: str) -> Embed:
+        """The model as a text encoder."""
+        return cast(Embed, self._local(name, "embed"))
+
+    def sandbox(self, name: str) -> Sandbox:
+        """A place to run programs; refused where the recipe has not switched it on."""
+        return cast(Sandbox, self._local(name, "sandbox"))
+
     def estimate(self, name: str, tokens_in: int, tokens_out: int) -> float | None:
         """US dollars that a call of this size costs; None where the price is not known."""
         price = self._spec(name).price
@@ -102,8 +137,10 @@ class Providers:
     def concurrency(self, name: str) -> int:
         """How many rows to keep in flight."""
         spec = self._spec(name)
+        if spec.kind == "sandbox":
+            return 2 * int(spec.options.get("max_concurrency") or os.cpu_count() or 1)
         if spec.kind == "transformers":
-            return 2 * int(spec.options.get("batch_size", 16))
+            return 2 * int(spec.options.get("batch_size", 16)) if name in self._clients else _SCORED
         return _BATCH if spec.options.get("mode") == "batch" else spec.max_concurrency
 
     async def close(self, drain: float = DRAIN) -> None:
@@ -113,6 +150,8 @@ class Providers:
                 await client.finish(0 if client.spec.options.get("mode") == "batch" else drain)
             for backend in self._backends:
                 await backend.close()
+            for local in self._locals.values():
+                await local.close()
         finally:
             await self._cache.close()
 
@@ -146,6 +185,15 @@ class Providers:
         """Tokens in and out of this run's calls."""
         return sum(c.counts.tokens_in for c in self._clients.values()), sum(c.counts.tokens_out for c in self._clients.values())
 
+    def _local(self, name: str, use: str) -> Any:
+        """What stands behind a name for a use other than ask; made once."""
+        if (name, use) not in self._locals:
+            spec = self._spec(name)
+            if use not in USES[spec.kind] or use == "ask":
+                raise PrefdataError(f"model {name!r} of kind {spec.kind!r} cannot be used as {use!r}.")
+            self._locals[name, use] = _made(spec, use)
+        return self._locals[name, use]
+
     def _spec(self, name: str) -> Spec:
         if name not in self._specs:
             raise UnknownName("model", name, self._specs)
@@ -177,3 +225,16 @@ class Providers:
         except ModuleNotFoundError:
             raise NeedsExtra(f"model {spec.name!r} of kind 'transformers'", "train") from None
         return Local(spec)
+
+
+def _made(spec: Spec, use: str) -> Any:
+    if spec.kind == "mock":
+        return {"policy": scripted.ScriptedPolicy, "reward": scripted.ScriptedReward, "embed": scripted.ScriptedEmbed}[use](spec)
+    if spec.kind == "sandbox":
+        refuse_unless_enabled(spec)
+        return LocalSandbox(spec)
+    try:
+        module = importlib.import_module(f"prefdata.models.{use}")
+    except ModuleNotFoundError:
+        raise NeedsExtra(f"model {spec.name!r} of kind 'transformers'", "train") from None
+    return getattr(module, f"Local{use.title()}")(spec)

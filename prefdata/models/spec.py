@@ -23,20 +23,28 @@ SAMPLING = (
 """What changes answers; `extra` holds whatever else a server takes in the body."""
 KINDS: dict[str, tuple[str, ...]] = {
     "openai": ("model", "base_url", "api_key_env", "max_concurrency", "rpm", "tpm", "timeout", "retries", "mode", "poll"),
-    "transformers": ("path", "device", "dtype", "batch_size"),
-    "mock": ("model", "replies", "delay", "max_concurrency"),
+    "transformers": ("path", "device", "dtype", "batch_size", "batch_tokens", "max_length", "truncation"),
+    "sandbox": ("enabled", "isolation", "max_concurrency"),
+    "mock": ("model", "replies", "delay", "max_concurrency", "logps", "rewards", "vectors"),
 }
 """Kind -> its settings; `kind`, `price` and `revision` go with all of them."""
 DTYPES = ("float32", "bfloat16", "float16", "auto")
+TRUNCATIONS = ("refuse", "keep_start", "keep_end")
+"""What happens to a text that is longer than `max_length` (or the model's context): it has no numbers, the response loses its
+end, or the prompt its start."""
+ISOLATIONS = ("full", "limits")
+SCRIPTED = {"logps": "policy", "rewards": "reward", "vectors": "embed"}
+"""Setting of a mock -> the use it makes possible; `replies` makes ask possible."""
 USES: dict[str, tuple[str, ...]] = {
     "openai": ("ask",),
     "transformers": ("ask", "policy", "reward", "embed"),
-    "mock": ("ask",),
+    "sandbox": ("sandbox",),
+    "mock": ("ask", *SCRIPTED.values()),
 }
 _COMMON = ("kind", "price", "revision")
 _ONE_BY_ONE = ("n", "stream")
 _NUMBERS = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
-_COUNTS = ("max_tokens", "max_completion_tokens", "max_concurrency", "batch_size", "top_k")
+_COUNTS = ("max_tokens", "max_completion_tokens", "max_concurrency", "batch_size", "batch_tokens", "max_length", "top_k")
 _SECRET = re.compile(r"key|secret|token$|password|passwd|authorization|credential|^headers$", re.IGNORECASE)
 _LOOKS_SECRET = re.compile(r"\b(sk|hf|gsk|xai|AIza|ghp|pk)[-_]?[A-Za-z0-9_-]{16,}")
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,80}")
@@ -95,7 +103,7 @@ def read(name: str, given: Mapping[str, Any]) -> Spec:
     options = {k: v for k, v in given.items() if k in KINDS[kind] and v is not None}
     sampling = check_sampling({k: v for k, v in given.items() if k in (*SAMPLING, *_ONE_BY_ONE)}, where)
     _check_options(where, kind, options)
-    model = str(options.get("model") or options.get("path") or "mock")
+    model = str(options.get("model") or options.get("path") or kind)
     price = prices.given(given["price"], where) if given.get("price") is not None else None
     if price is None:
         host = urlsplit(str(options.get("base_url") or OPENAI)).hostname or ""
@@ -124,9 +132,14 @@ def check_sampling(sampling: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check_options(where: str, kind: str, options: Mapping[str, Any]) -> None:
-    needed = {"openai": "model", "transformers": "path", "mock": "replies"}[kind]
-    if not options.get(needed):
+    needed = {"openai": "model", "transformers": "path", "mock": "replies"}.get(kind)
+    if needed and not options.get(needed) and not (kind == "mock" and any(name in options for name in SCRIPTED)):
         raise PrefdataError(f"{where} needs  {needed}: ...  ({'how the server calls it' if kind == 'openai' else 'see kind ' + kind}).")
+    for name, allowed in (("truncation", TRUNCATIONS), ("isolation", ISOLATIONS)):
+        if options.get(name, allowed[0]) not in allowed:
+            raise BadValue(f"{where}: {name}", options[name], ", ".join(allowed))
+    if not isinstance(options.get("enabled", False), bool):
+        raise BadValue(f"{where}: enabled", options["enabled"], "true, false")
     for name in _COUNTS:
         if name in options and not _is_count(options[name]):
             raise BadValue(f"{where}: {name}", options[name], "a whole number from 1")

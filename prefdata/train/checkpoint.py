@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from prefdata.core.errors import PrefdataError
+from prefdata.train.memory import Memory
 from prefdata.train.model import Loaded
 from prefdata.train.outdir import CHECKPOINTS, check_same
 
@@ -21,8 +22,16 @@ KEEP = 2
 _NAME = re.compile(r"step-(\d{6,})")
 
 
-def save(out: Path, step: int, loaded: Loaded, optimizer: torch.optim.Optimizer, request: Mapping[str, Any], metrics_bytes: int) -> Path:
-    """Weights being trained, optimiser, random states and position; older checkpoints but the last are then removed."""
+def save(
+    out: Path,
+    step: int,
+    loaded: Loaded,
+    optimizer: torch.optim.Optimizer,
+    request: Mapping[str, Any],
+    metrics_bytes: int,
+    memory: Memory,
+) -> Path:
+    """Weights being trained, optimiser, the objective's memory, random states and position; older checkpoints but the last go."""
     folder = out / CHECKPOINTS
     target, temporary = folder / f"step-{step:06d}", folder / f".step-{step:06d}.{os.getpid()}"
     state = {
@@ -32,6 +41,7 @@ def save(out: Path, step: int, loaded: Loaded, optimizer: torch.optim.Optimizer,
         "rng": _random_states(),
         "request": dict(request),
         "metrics_bytes": metrics_bytes,
+        "memory": memory.state,
     }
     try:
         temporary.mkdir(parents=True, exist_ok=True)
@@ -59,7 +69,9 @@ def newest(out: Path) -> tuple[int, Path] | None:
     return found[-1] if found else None
 
 
-def restore(out: Path, loaded: Loaded, optimizer: torch.optim.Optimizer, request: Mapping[str, Any]) -> tuple[int, int] | None:
+def restore(
+    out: Path, loaded: Loaded, optimizer: torch.optim.Optimizer, request: Mapping[str, Any], memory: Memory
+) -> tuple[int, int] | None:
     """Put the newest readable checkpoint back; its step and the length of metrics.jsonl then. None where there is none."""
     for left_over in (out / CHECKPOINTS).glob(".step-*"):
         shutil.rmtree(left_over, ignore_errors=True)
@@ -72,6 +84,7 @@ def restore(out: Path, loaded: Loaded, optimizer: torch.optim.Optimizer, request
         check_same(state["request"], request, f"the checkpoint {folder}")
         _put_weights(state["model"], loaded, folder)
         optimizer.load_state_dict(state["optimizer"])
+        memory.restore(state["memory"])
         _set_random_states(state["rng"])
         return step, int(state["metrics_bytes"])
     if found:

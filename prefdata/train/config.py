@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from prefdata.core.errors import BadValue
+from prefdata.core.errors import BadValue, PrefdataError
 
 Truncation = Literal["refuse", "keep_start", "keep_end"]
 Schedule = Literal["cosine", "linear", "constant"]
@@ -42,7 +42,7 @@ class TrainConfig:
     order: Literal["shuffled", "as_given"] = "shuffled"
     """as_given keeps the export's row order (a curriculum)."""
     use: tuple[str, ...] = ()
-    """Label columns to train on besides the choice itself: margin, p. One that the objective cannot read is refused; one
+    """Label columns to train on besides the choice itself: margin, p, tie. One that the objective cannot read is refused; one
     it cannot do without (soft: p) is read anyway; one that is there and not read is mentioned."""
     ignore: tuple[str, ...] = ()
     """Columns that are read wherever they are there, to be left unread: weight, ref (reference log-probs)."""
@@ -57,6 +57,9 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     share_prefix: bool = True
     """Compute the prompt once for both responses, where the model passes a check that this changes nothing."""
+    frozen: Literal["layers", "embedding"] | None = None
+    """Reward models: leave the model as it is and train a linear head on its states of all layers (layers), or on its own
+    embedding; the only way to train on an encoder, such as a sentence-transformers folder."""
     lora: int | None = None
     """Rank of a LoRA adapter (peft) on all linear layers; None: train every weight."""
     cache_dir: Path | None = None
@@ -82,7 +85,12 @@ class TrainConfig:
             raise BadValue("warmup_ratio", self.warmup_ratio, "a share from 0 to 1")
         if not 0 <= self.weight_decay < float("inf"):
             raise BadValue("weight_decay", self.weight_decay, "a number of at least 0")
-        for name, columns in (("use", ("margin", "p")), ("ignore", ("weight", "ref"))):
+        if self.frozen not in (None, "layers", "embedding"):
+            raise BadValue("frozen", self.frozen, "layers, embedding")
+        if self.frozen and (self.lora or self.gradient_checkpointing):
+            other = "lora" if self.lora else "gradient_checkpointing"
+            raise PrefdataError(f"{other} has no effect on a frozen model; leave it out, or leave out frozen.")
+        for name, columns in (("use", ("margin", "p", "tie")), ("ignore", ("weight", "ref"))):
             for value in getattr(self, name):
                 if value not in columns:
                     raise BadValue(name, value, ", ".join(columns))
@@ -138,3 +146,19 @@ class TrainResult:
     notes: tuple[str, ...] = ()
     already: bool = False
     """True where the run had finished before and nothing was computed."""
+    kind: str = "policy"
+    """policy or reward."""
+    unit: str = "pairs"
+    """What a row is: pairs, or rows of another kind."""
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """A merged model."""
+
+    out: Path
+    method: str
+    tensors: int
+    """Weights that were combined."""
+    norms: dict[str, float]
+    """How far each model stands from the base, and the merged one: L2 norm of the difference over all weights."""

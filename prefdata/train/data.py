@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from prefdata.core.errors import PrefdataError
 from prefdata.core.export_io import Export
+from prefdata.models.packing import Ids, fit
+from prefdata.models.packing_tokens import Encoder
+from prefdata.train.columns import REFERENCE, Layout, layout_of, ratings
 from prefdata.train.config import Truncation
-from prefdata.train.objective import LABELS, REFERENCE, Objective
-from prefdata.train.tokens import Encoder, Ids
+from prefdata.train.objective import LABELS, Objective, Shape
+from prefdata.train.spans import weigh_tokens
+from prefdata.train.texts import Texts, texts_of
 
-PAIR = ("prompt", "chosen", "rejected")
 REASONS = {
-    "no_text": "prompt, chosen or rejected is empty or not text",
+    "no_text": "a prompt or response is empty or not text",
+    "no_rationale": "the rationale is empty or not text",
     "not_one_reply": "a response is not one assistant message",
+    "one_response": "a list has fewer than two responses",
     "two_prompts": "chosen and rejected do not answer the same prompt",
     "template": "the chat template refuses the conversation",
     "too_long": "prompt plus response exceed the length limit",
     "prompt_fills": "the prompt alone fills the length limit, no response token would be left",
     "response_fills": "a response alone fills the length limit",
-    "identical": "chosen and rejected are the same tokens, so there is nothing to learn",
+    "identical": "the responses are the same tokens, so there is nothing to learn",
+    "all_tied": "all responses of the list have one score, so there is nothing to learn",
+    "not_rated": "no attribute was rated",
 }
 _SLICE = 2000
 
 
 @dataclass(frozen=True)
 class Row:
-    """One pair as tokens. Prompt and responses stay apart; `responses` are chosen, then rejected."""
+    """One row as tokens, prompt and responses apart. `responses` are chosen and rejected, or one, or a list, best first."""
 
     id: str
     prompt: Ids
@@ -40,13 +48,25 @@ class Row:
     weight: float | None = None
     margin: float | None = None
     p: float | None = None
-    ref: tuple[float, float] | None = None
-    """Reference log-probs (summed) that the export brought."""
+    tie: float | None = None
+    good: bool | None = None
+    """Of a single response."""
+    scores: tuple[float, ...] | None = None
+    """Of a list's responses."""
+    wanted: tuple[tuple[float, ...], ...] | None = None
+    """Each response's ratings, NaN where unknown."""
+    annotator: str | None = None
+    token_weights: tuple[npt.NDArray[np.float32], ...] | None = None
+    """Each response's tokens, NaN outside the marked spans."""
+    beside: tuple[Ids, Ids] | None = None
+    """A further prompt and response: the question and its rationale, or the prompt and another prompt's response."""
+    ref: tuple[float, ...] | None = None
+    """Reference log-probs (summed) that the export brought, one per response."""
 
     @property
     def length(self) -> int:
         """Tokens with the prompt counted once."""
-        return len(self.prompt) + sum(map(len, self.responses))
+        return len(self.prompt) + sum(map(len, self.responses)) + (sum(map(len, self.beside)) if self.beside else 0)
 
     @property
     def longest(self) -> int:
@@ -72,166 +92,155 @@ class Limit:
     bos: int | None
 
 
-def columns_used(export: Export, objective: Objective, use: Sequence[str], ignore: Sequence[str]) -> tuple[set[str], list[str]]:
-    """The per-pair columns this run reads, and those that are there, say something, and stay unread.
+@dataclass(frozen=True)
+class Plan:
+    """How the objective wants the export's rows."""
 
-    What was asked for and would have no effect is refused.
+    layout: Layout = "pairs"
+    shape: Shape = "pairs"
+    attributes: tuple[str, ...] = ()
+    mismatched: int = 0
+    """Responses are also put behind other prompts, in blocks of so many rows; 0: they are not."""
+
+    @classmethod
+    def of(cls, export: Export, objective: Objective, batch_size: int) -> Plan:
+        block = batch_size if "kl" in objective.handed else 0
+        return cls(layout_of(export, objective), objective.shape, objective.attributes, block)
+
+
+def load_rows(frame: pl.DataFrame, split: str, encoder: Encoder, limit: Limit, used: set[str], plan: Plan | None = None) -> Rows:
+    """Tokenise one split.
+
+    Args:
+        frame: its rows.
+        split: its name, which names rows that have no id.
+        encoder: of the model's tokenizer.
+        limit: on the tokens of a sequence.
+        used: columns to read beside the texts.
+        plan: how the rows stand and are wanted; None: pairs.
     """
-    train = export.splits.get("train")
-    if train is None or not train.height:
-        raise PrefdataError(f"the export {str(export.path)!r} has no training rows; export at least one pair to the train split.")
-    for split in ("train", export.held_out):
-        if split:
-            _check_shape(export, split, objective)
-    read = {*use, *objective.required}
-    for column in sorted(read):
-        if column not in objective.needs:
-            others = ", ".join(_readers(column))
-            raise PrefdataError(
-                f"{objective.name} cannot use the column {column!r}, so it would have no effect; objectives that read it: {others}."
-            )
-        if column not in train.columns or train[column].null_count() == train.height:
-            raise PrefdataError(
-                f"{objective.name} is to read the column {column!r} and the export has none; export it, or train without it."
-            )
-    if "weight" in train.columns and "weight" not in ignore and train["weight"].null_count() < train.height:
-        read.add("weight")
-    if set(REFERENCE) <= set(train.columns) and "ref" not in ignore and objective.kind == "policy":
-        read.add("ref")
-    return read, [c for c in LABELS if c in train.columns and c not in read and not _neutral(train[c], c)]
-
-
-def _check_shape(export: Export, split: str, objective: Objective) -> None:
-    """The three texts are there, as strings or as conversations, like those of the training split."""
-    schema, train = export.splits[split].schema, export.splits["train"].schema
-    # Whole conversations, the prompt inside, split at their last message; whole texts can only be scored.
-    inside = "prompt" not in train and (is_chat(export) or objective.kind == "reward")
-    missing = [c for c in PAIR if c not in schema and not (inside and c == "prompt")]
-    if missing:
-        raise PrefdataError(
-            f"{objective.name} needs the columns prompt, chosen and rejected, and the split {split} of {str(export.path)!r} "
-            f"(kind {export.kind}) lacks {', '.join(missing)}; write it with the dpo export."
-        )
-    for column in PAIR:
-        kind = schema.get(column, pl.String())
-        texts = isinstance(kind, pl.String | pl.Null) or (isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct))
-        if not texts or (column in train and isinstance(kind, pl.List) != isinstance(train[column], pl.List)):
-            raise PrefdataError(
-                f"the column {column} of the split {split} holds {kind}; it must hold strings, or lists of {{role, content}}, in "
-                f"every split of {str(export.path)!r} alike."
-            )
-
-
-def _neutral(values: pl.Series, column: str) -> bool:
-    """All null, or all at the value that changes nothing."""
-    usual = 0.0 if column == "margin" else 1.0
-    return values.null_count() == len(values) or (values.dtype.is_numeric() and not values.has_nulls() and bool((values == usual).all()))
-
-
-def _readers(column: str) -> list[str]:
-    from prefdata.core.catalogue import shelf_methods
-
-    return [m.name for m in shelf_methods("losses").values() if column in m.header["needs"]] + ["reward"]
-
-
-def is_chat(export: Export) -> bool:
-    """Whether prompts (whole rows, where the prompt is inside) are conversations rather than strings."""
-    schema = export.splits["train"].schema
-    return isinstance(schema["prompt"] if "prompt" in schema else schema.get("chosen"), pl.List)
-
-
-def load_rows(frame: pl.DataFrame, split: str, encoder: Encoder, limit: Limit, used: set[str]) -> Rows:
-    """Tokenise one split."""
+    plan = plan or Plan(layout="pairs" if "prompt" in frame.columns else "inside")
     rows: list[Row] = []
     dropped: Counter[str] = Counter()
     cut = 0
     for raw in frame.with_row_index("_row").iter_slices(_SLICE):
-        for got in _encode(raw.to_dicts(), split, encoder, used):
+        for got in _encode(raw.to_dicts(), split, encoder, used, plan):
             row = _fit(got, limit) if isinstance(got, Row) else got
             if isinstance(row, str):
                 dropped[row] += 1
                 continue
             cut += row is not got
-            rows.append(row)
-    return Rows(rows, dropped, cut)
+            rows += _as(row, plan.shape)
+    return Rows(_mismatch(rows, plan.mismatched, limit.tokens) if plan.mismatched else rows, dropped, cut)
 
 
-def _encode(raws: list[dict[str, Any]], split: str, encoder: Encoder, used: set[str]) -> Iterator[Row | str]:
+def _encode(raws: list[dict[str, Any]], split: str, encoder: Encoder, used: set[str], plan: Plan) -> Iterator[Row | str]:
     """Each raw row as a Row, or the reason why not."""
-    checked = [_texts(raw, encoder.chat) for raw in raws]
-    good = [texts for texts in checked if not isinstance(texts, str)]
-    prompts = iter(encoder.prompts([t[0] for t in good]))
-    chosen = iter(encoder.responses([t[1] for t in good]))
-    rejected = iter(encoder.responses([t[2] for t in good]))
+    checked = [texts_of(raw, plan.layout, encoder.chat, used) for raw in raws]
+    good = [t for t in checked if isinstance(t, Texts)]
+    prompts, others, questions = (
+        iter(encoder.prompts([t for t in some if t is not None]))
+        for some in ([t.prompt for t in good], [t.rejected_prompt for t in good], [t.question for t in good])
+    )
+    responses = iter(encoder.responses([text for t in good for text in t.responses]))
+    rationales = iter(encoder.responses([t.rationale for t in good if t.question is not None]))
     for raw, texts in zip(raws, checked, strict=True):
         if isinstance(texts, str):
             yield texts
             continue
-        prompt, responses = next(prompts), (next(chosen), next(rejected))
-        if prompt is None:
+        prompt, replies = next(prompts), tuple(next(responses) for _ in texts.responses)
+        other = next(others) if texts.rejected_prompt is not None else prompt
+        question = next(questions) if texts.question is not None else prompt
+        beside = (question, next(rationales)) if texts.question is not None and question is not None else None
+        if prompt is None or other is None or question is None:
             yield "template"
-        elif not all(map(len, responses)) or (not len(prompt) and "prompt" in raw):
+        elif not all(map(len, replies)) or (not len(prompt) and plan.layout != "inside"):
             yield "no_text"
         else:
             name = str(raw.get("pair_id") or f"{split} row {raw['_row']}")
-            yield _labelled(Row(name, prompt, responses), raw, used)
+            row = _labelled(Row(name, prompt, replies, beside=beside), raw, texts, encoder, used, plan)
+            yield row if isinstance(row, str) or texts.rejected_prompt is None else _joint(row, other, encoder)
 
 
-def _texts(raw: Mapping[str, Any], chat: bool) -> tuple[Any, str, str] | str:
-    """Prompt (messages or text) and the two response texts, or the reason why the row cannot be used."""
-    if "prompt" not in raw:
-        return _split(raw["chosen"], raw["rejected"]) if chat else _whole(raw)
-    prompt = raw["prompt"]
-    if not prompt:
-        return "no_text"
-    chosen, rejected = _reply(raw["chosen"]), _reply(raw["rejected"])
-    if chosen is None or rejected is None:
-        return "no_text" if raw["chosen"] is None or raw["rejected"] is None else "not_one_reply"
-    return (_messages(prompt), chosen, rejected) if not chat or _all_text(prompt) else "no_text"
-
-
-def _split(chosen: Any, rejected: Any) -> tuple[Any, str, str] | str:
-    """Two whole conversations: the prompt is all but the last message, and must be the same."""
-    if not chosen or not rejected:
-        return "no_text"
-    prompt, replies = chosen[:-1], (_reply(chosen[-1:]), _reply(rejected[-1:]))
-    if replies[0] is None or replies[1] is None:
-        return "not_one_reply"
-    if prompt != rejected[:-1] or not prompt:
-        return "two_prompts"
-    return (_messages(prompt), replies[0], replies[1]) if _all_text(prompt) else "no_text"
-
-
-def _whole(raw: Mapping[str, Any]) -> tuple[Any, str, str] | str:
-    """Two whole texts, for a reward model: there is no telling where the prompt ends, nor any need to."""
-    return ("", raw["chosen"], raw["rejected"]) if raw["chosen"] and raw["rejected"] else "no_text"
-
-
-def _messages(prompt: Any) -> Any:
-    """Messages without the keys that polars filled with null because other messages have them."""
-    return [{k: v for k, v in m.items() if v is not None} for m in prompt] if isinstance(prompt, list) else prompt
-
-
-def _all_text(prompt: list[Any]) -> bool:
-    return all(isinstance(m.get("content"), str) for m in prompt)
-
-
-def _reply(value: Any) -> str | None:
-    """The text of a response: a string, or a list of one assistant message."""
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict) and value[0].get("role") == "assistant":
-        value = value[0].get("content")
-    return value if isinstance(value, str) else None
-
-
-def _labelled(row: Row, raw: Mapping[str, Any], used: set[str]) -> Row:
+def _labelled(row: Row, raw: Mapping[str, Any], texts: Texts, encoder: Encoder, used: set[str], plan: Plan) -> Row | str:
+    """The row with everything that is said about it."""
     numbers = {c: _number(row.id, c, raw.get(c)) for c in ("weight", *LABELS) if c in used}
-    if ("p" in numbers and numbers["p"] > 1) or any(numbers.get(c, 0) < 0 for c in ("weight", "p")):
-        raise PrefdataError(f"pair {row.id!r} has {numbers}; a weight must be at least 0 and p a probability from 0 to 1.")
-    ref = None
-    if "ref" in used and all(raw.get(c) is not None for c in REFERENCE):
-        ref = (_number(row.id, REFERENCE[0], raw[REFERENCE[0]]), _number(row.id, REFERENCE[1], raw[REFERENCE[1]]))
-        _same_count(row, raw)
-    return replace(row, **numbers, ref=ref)  # type: ignore[arg-type]
+    if any(numbers.get(c, 0) > 1 for c in ("p", "tie")) or any(numbers.get(c, 0) < 0 for c in ("weight", "p", "tie")):
+        raise PrefdataError(
+            f"pair {row.id!r} has {numbers}; a weight must be at least 0, p a probability from 0 to 1 and tie true or false."
+        )
+    more: dict[str, Any] = dict(numbers)
+    if "annotator" in used:
+        more["annotator"] = _name(row.id, raw.get("annotator"))
+    if "chosen_spans" in used:
+        spans = (raw["chosen_spans"], raw["rejected_spans"])
+        parts = zip(texts.responses, row.responses, spans, strict=True)
+        more["token_weights"] = tuple(weigh_tokens(row.id, encoder, text, ids, some) for text, ids, some in parts)
+    if plan.attributes:
+        more["wanted"] = tuple(tuple(_rating(row.id, value) for value in side) for side in ratings(raw, plan.attributes, plan.layout))
+        if np.isnan(more["wanted"]).all():
+            return "not_rated"
+    if plan.layout == "unpaired" and plan.shape == "unpaired":
+        more["good"] = _verdict(row.id, raw["label"])
+    if plan.layout == "lists":
+        return _ranked(replace(row, **more), raw, used)
+    return replace(row, **more, ref=_reference(row, raw, plan.layout) if "ref" in used else None)
+
+
+def _reference(row: Row, raw: Mapping[str, Any], layout: Layout) -> tuple[float, ...] | None:
+    """Log-probs that came with the export; they must be over the tokens that are trained."""
+    columns = REFERENCE[layout]
+    if any(raw.get(c) is None for c in columns):
+        return None
+    for column, ids in zip(("n_chosen", "n_rejected"), row.responses, strict=False):
+        said = raw.get(column)
+        if said is not None and int(said) != len(ids):
+            raise PrefdataError(
+                f"pair {row.id!r}: the export's reference log-probs cover {int(said)} tokens ({column}), this model's tokenizer "
+                f"makes {len(ids)}; compute them with this model, or pass --ignore ref to have them computed now."
+            )
+    return tuple(_number(row.id, c, raw[c]) for c in columns)
+
+
+def _ranked(row: Row, raw: Mapping[str, Any], used: set[str]) -> Row | str:
+    """The list with the best response first; without scores it is given in that order."""
+    count = len(row.responses)
+    scores = raw.get("scores")
+    if scores is not None and len(scores) != count:
+        raise PrefdataError(f"row {row.id!r} has {count} responses and {len(scores)} scores; give one score per response, or none.")
+    values = [float(count - 1 - i) for i in range(count)] if scores is None else [_number(row.id, "scores", s) for s in scores]
+    order = sorted(range(count), key=lambda i: -values[i])
+    ref = raw["ref_logps"] if "ref" in used else None
+    if ref is not None and len(ref) != count:
+        raise PrefdataError(f"row {row.id!r} has {count} responses and {len(ref)} ref_logps; give one per response, or --ignore ref.")
+    ranked = replace(
+        row,
+        responses=tuple(row.responses[i] for i in order),
+        scores=tuple(values[i] for i in order),
+        ref=None if ref is None else tuple(_number(row.id, "ref_logps", ref[i]) for i in order),
+    )
+    return "all_tied" if len(set(values)) == 1 else ranked
+
+
+def _joint(row: Row, other: Ids, encoder: Encoder) -> Row | str:
+    """Prompt and response as one text on both sides: what both begin with is the prompt, the rest is scored.
+
+    The shared tokens have one log-probability on both sides and cancel in every difference. Where nothing is shared, the
+    token that starts or ends texts stands before both, so that the first token can be predicted, too.
+    """
+    sides = [np.concatenate([row.prompt, row.responses[0]]), np.concatenate([other, row.responses[1]])]
+    most = min(map(len, sides))
+    apart = np.flatnonzero(sides[0][:most] != sides[1][:most])
+    shared = int(apart[0]) if len(apart) else most - 1
+    if shared:
+        return replace(row, prompt=sides[0][:shared], responses=tuple(side[shared:] for side in sides))
+    start = encoder.tokenizer.bos_token_id if encoder.tokenizer.bos_token_id is not None else encoder.tokenizer.eos_token_id
+    if start is None:
+        raise PrefdataError(
+            f"pair {row.id!r}: the two prompts share no first token and the tokenizer has neither BOS nor EOS to stand before "
+            "them; begin all prompts alike."
+        )
+    return replace(row, prompt=np.asarray([start], dtype=np.int32), responses=tuple(sides))
 
 
 def _number(pair: str, column: str, value: Any) -> float:
@@ -239,47 +248,71 @@ def _number(pair: str, column: str, value: Any) -> float:
         return float(value)
     raise PrefdataError(
         f"pair {pair!r} has {column} = {value!r}; every pair needs a finite number there, or the column must "
-        "stay unread (weight and reference log-probs: --ignore; margin and p: no --use)."
+        "stay unread (weight and reference log-probs: --ignore; margin, p and tie: no --use)."
     )
 
 
-def _same_count(row: Row, raw: Mapping[str, Any]) -> None:
-    """Log-probs that came with the export must be over the tokens that are trained."""
-    for column, ids in zip(("n_chosen", "n_rejected"), row.responses, strict=True):
-        said = raw.get(column)
-        if said is not None and int(said) != len(ids):
-            raise PrefdataError(
-                f"pair {row.id!r}: the export's reference log-probs cover {int(said)} tokens ({column}), this model's tokenizer "
-                f"makes {len(ids)}; compute them with this model, or pass --ignore ref to have them computed now."
-            )
+def _rating(pair: str, value: Any) -> float:
+    return np.nan if value is None else _number(pair, "a rating", value)
+
+
+def _name(pair: str, value: Any) -> str:
+    if value is None or value == "":
+        raise PrefdataError(f"pair {pair!r} has no annotator; every pair needs one, or train an objective that does not ask who judged.")
+    return str(value)
+
+
+def _verdict(pair: str, value: Any) -> bool:
+    if isinstance(value, bool) or value in (0, 1):
+        return bool(value)
+    raise PrefdataError(f"row {pair!r} has label = {value!r}; a single response is good (true) or bad (false).")
 
 
 def _fit(row: Row, limit: Limit) -> Row | str:
     """The row within the length limit, or the reason why it cannot be."""
-    most = limit.tokens
-    if most is not None and row.longest > most:
-        if limit.policy == "refuse":
-            return "too_long"
-        cut = _keep_start(row, most) if limit.policy == "keep_start" else _keep_end(row, most, limit.bos)
-        if isinstance(cut, str):
-            return cut
-        row = replace(cut, ref=None)
-    chosen, rejected = row.responses
-    return "identical" if np.array_equal(chosen, rejected) else row
+    fitting = fit(row.prompt, row.responses, limit.tokens, limit.policy, limit.bos)
+    if isinstance(fitting, str):
+        return fitting
+    if limit.tokens is not None and row.longest > limit.tokens:
+        weights = row.token_weights and tuple(w[: len(r)] for w, r in zip(row.token_weights, fitting[1], strict=True))
+        row = replace(row, prompt=fitting[0], responses=fitting[1], token_weights=weights, ref=None)
+    if row.beside and limit.tokens is not None and sum(map(len, row.beside)) > limit.tokens:
+        fitting = fit(row.beside[0], row.beside[1:], limit.tokens, limit.policy, limit.bos)
+        if isinstance(fitting, str):
+            return fitting
+        row = replace(row, beside=(fitting[0], fitting[1][0]))
+    first, *others = row.responses
+    same = bool(others) and row.wanted is None and all(np.array_equal(first, r) for r in others)
+    return "identical" if same else row
 
 
-def _keep_start(row: Row, most: int) -> Row | str:
-    room = most - len(row.prompt)
-    return "prompt_fills" if room < 1 else replace(row, responses=tuple(r[:room] for r in row.responses))
+def _as(row: Row, shape: Shape) -> list[Row]:
+    """A pair as the objective wants it: as it is, as one good and one bad response, or as a list of two."""
+    if shape == "unpaired" and len(row.responses) == 2:
+        sides = zip(("chosen", "rejected"), row.responses, row.ref or (None, None), strict=True)
+        return [
+            replace(row, id=f"{row.id}:{side}", responses=(ids,), good=side == "chosen", ref=None if ref is None else (ref,))
+            for side, ids, ref in sides
+        ]
+    return [replace(row, scores=(1.0, 0.0))] if shape == "ranked" and row.scores is None else [row]
 
 
-def _keep_end(row: Row, most: int, bos: int | None) -> Row | str:
-    """Cut the prompt's start but for BOS; the responses stay whole."""
-    room = most - max(map(len, row.responses))
-    head = row.prompt[:1] if bos is not None and row.prompt[0] == bos else row.prompt[:0]
-    if room < len(head) + 1:
-        return "response_fills"
-    return replace(row, prompt=np.concatenate([head, row.prompt[len(row.prompt) - (room - len(head)) :]]))
+def _mismatch(rows: list[Row], block: int, most: int | None) -> list[Row]:
+    """Put behind every prompt the response of another: of the nearest row before it in its block that has another prompt.
+
+    Blocks are the batches of the given order, so over a batch the mismatched responses are the matched ones.
+    """
+    found = []
+    for number, row in enumerate(rows):
+        first = number - number % block
+        size = min(block, len(rows) - first)
+        near = [first + (number - first - back) % size for back in range(1, size)]
+        partner = next((rows[i] for i in [*near, *range(len(rows))] if not np.array_equal(rows[i].prompt, row.prompt)), None)
+        if partner is None:
+            raise PrefdataError("all rows have one prompt, and the distance from the reference is measured on other prompts' responses.")
+        room = len(partner.responses[0]) if most is None else most - len(row.prompt)
+        found.append(replace(row, beside=(row.prompt, partner.responses[0][:room])))
+    return found
 
 
 def describe_drops(dropped: Mapping[str, int]) -> str:

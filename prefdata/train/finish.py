@@ -13,7 +13,7 @@ from typing import Any
 
 from prefdata.core.errors import PrefdataError
 from prefdata.core.ids import canonical_json
-from prefdata.train import outdir
+from prefdata.train import headfile, outdir
 from prefdata.train.card import model_card
 from prefdata.train.config import Event, TrainConfig, TrainResult
 from prefdata.train.metrics import read_log
@@ -32,9 +32,10 @@ def finish(
     scratch = out / f".model.{os.getpid()}"
     try:
         save_model(given.forward.loaded, scratch)
-        title = f"{objective.name} on {len(given.train)} pairs"
+        headfile.write(given.forward, result, scratch)
+        title = f"{objective.name} on {len(given.train)} {result['unit']}"
         draw(lines, scratch / "training.png", title=title, policy=objective.kind == "policy", held_out=given.held_out_split or None)
-        (scratch / "README.md").write_text(model_card(result), encoding="utf-8")
+        (scratch / "README.md").write_text(model_card(result, headfile.read(scratch)), encoding="utf-8")
         for file in sorted(scratch.iterdir()):
             if file.is_dir():
                 shutil.rmtree(out / file.name, ignore_errors=True)
@@ -64,6 +65,8 @@ def result_of(result: Mapping[str, Any], out: Path, *, already: bool) -> TrainRe
         start=result["start"],
         notes=tuple(result["notes"]),
         already=already,
+        kind=result.get("kind", "policy"),
+        unit=result.get("unit", "pairs"),
     )
 
 
@@ -82,6 +85,8 @@ def _summary(
     settings.pop("params")
     return {
         "objective": request["objective"],
+        "kind": given.forward.objective.kind,
+        "unit": "pairs" if given.forward.objective.shape == "pairs" else "rows",
         "method": request["method"],
         "paper": given.forward.objective.paper,
         "params": request["params"],

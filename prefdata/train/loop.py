@@ -8,6 +8,7 @@ goes on from a checkpoint takes the same path, bit for bit on a CPU.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,9 @@ from prefdata.train.batch import by_length, epoch_batches, steps_per_epoch
 from prefdata.train.config import Event, TrainConfig, TrainResult
 from prefdata.train.data import Row
 from prefdata.train.finish import finish, result_of
+from prefdata.train.memory import TASTE_RATE
 from prefdata.train.metrics import Log, Totals
+from prefdata.train.model import Loaded
 from prefdata.train.objective import resolve
 from prefdata.train.prepare import Prepared, prepare
 
@@ -44,8 +47,8 @@ def run(
     folder = locate(str(model))
     request = {
         "objective": bound.name,
-        "method": bound.key.partition("#")[0],
-        "params": dict(bound.params),
+        "method": bound.method,
+        "params": json.loads(json.dumps(bound.params)),  # as a checkpoint gives it back: tuples are lists
         "settings": config.same_run(),
         "model_fingerprint": fingerprint(folder),
         "export_fingerprint": data.fingerprint,
@@ -76,9 +79,9 @@ class Run:
         self.total = config.max_steps or max(1, math.ceil(config.epochs * self.per_epoch))
         self.save_every = config.save_every or max(1, self.total // 10)
         self.eval_every = config.eval_every or max(1, self.total // 5)
-        self.optimizer = _optimizer(loaded.trainable().values(), self.given.lr, config.weight_decay, loaded.device)
+        self.optimizer = _optimizer(loaded, self.given.lr, config.weight_decay)
         outdir.write_json(self.out / outdir.RUN, self.request)
-        resumed = checkpoint.restore(self.out, loaded, self.optimizer, self.request)
+        resumed = checkpoint.restore(self.out, loaded, self.optimizer, self.request, self.given.forward.memory)
         self.step, size = resumed or (0, 0)
         self.saved = self.step if resumed else None
         self.log = Log(self.out / outdir.METRICS, size)
@@ -112,6 +115,8 @@ class Run:
         order: list[list[int]] = []
         while self.step < self.total:
             epoch, place = divmod(self.step, self.per_epoch)
+            if place == 0:
+                self.given.forward.begin_epoch(self.given.train)
             if not order or place == 0:
                 order = epoch_batches(lengths, self.config.seed, epoch, self.config.batch_size, self.config.order == "shuffled")
             yield [self.given.train[i] for i in order[place]]
@@ -124,19 +129,21 @@ class Run:
         forward.loaded.model.train()
         totals = Totals(forward.objective)
         taken: list[Row] = []
+        batch = forward.beside_batch(rows, self.given.reference, self.config.micro_batch)
         for group in by_length(rows, self.config.micro_batch):
             part = [rows[i] for i in group]
-            pairs = forward.pairs(part, self.given.reference)
-            (pairs.loss.sum() / len(rows)).backward()  # type: ignore[no-untyped-call]
-            totals.add(pairs)
+            found = forward.rows(part, self.given.reference, batch)
+            (found.loss.sum() / len(rows)).backward()  # type: ignore[no-untyped-call]
+            totals.add(found)
             taken += part
         lr = learning_rate(self.step, self.total, self.given.lr, self.config)
         norm = torch.nn.utils.clip_grad_norm_(forward.loaded.trainable().values(), self.config.max_grad_norm)
         self._refuse_nan(totals, taken, float(norm))
         for group_ in self.optimizer.param_groups:
-            group_["lr"] = lr
+            group_["lr"] = lr * group_["factor"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        forward.remember(totals.columns)
         self.step += 1
         if self.step % self.config.log_every == 0 or self.step == self.total:
             seconds = time.perf_counter() - began
@@ -156,20 +163,23 @@ class Run:
         forward = self.given.forward
         totals = Totals(forward.objective)
         forward.loaded.model.eval()
+        batch = forward.beside_batch(rows, self.given.reference, self.config.micro_batch)
         for group in by_length(rows, self.config.micro_batch):
             part = [rows[i] for i in group]
-            totals.add(forward.pairs(part, self.given.reference), self._start(part))
+            totals.add(forward.rows(part, self.given.reference, batch), self._start(part))
         self._write(self.given.held_out_split, len(rows), totals, {})
 
     def save(self) -> None:
-        checkpoint.save(self.out, self.step, self.given.forward.loaded, self.optimizer, self.request, self.log.size)
+        forward = self.given.forward
+        checkpoint.save(self.out, self.step, forward.loaded, self.optimizer, self.request, self.log.size, forward.memory)
         self.saved = self.step
         self.progress(Event("saved", f"checkpoint of step {self.step}", self.step, self.total))
 
     def _start(self, rows: Sequence[Row]) -> torch.Tensor | None:
         if self.given.start is None:
             return None
-        return torch.tensor([self.given.start(row) for row in rows], dtype=torch.float32, device=self.given.forward.loaded.device)
+        ends = [(sums[0], sums[len(row.responses) - 1]) for row in rows for sums in [self.given.start(row)]]
+        return torch.tensor(ends, dtype=torch.float32, device=self.given.forward.loaded.device)
 
     def _write(self, split: str, rows: int, totals: Totals, more: dict[str, Any]) -> None:
         epoch = round(self.step / self.per_epoch, 4)
@@ -179,7 +189,7 @@ class Run:
 
     def _refuse_nan(self, totals: Totals, rows: Sequence[Row], norm: float) -> None:
         """Stop before the optimiser takes a step that would spoil every weight."""
-        bad = [rows[i].id for i in totals.bad_pairs()]
+        bad = [rows[i].id for i in totals.bad_rows()]
         if not bad and math.isfinite(norm):
             return
         what = (
@@ -203,14 +213,15 @@ def learning_rate(step: int, total: int, peak: float, config: TrainConfig) -> fl
     return peak * (1 - done) if config.schedule == "linear" else peak * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _optimizer(parameters: Any, lr: float, weight_decay: float, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW; decay on matrices only, as norms and biases have no scale to shrink."""
-    given = list(parameters)
+def _optimizer(loaded: Loaded, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW; decay on matrices only, as norms and biases have no scale to shrink. People learn at a rate of their own."""
+    given = [p for p in loaded.trainable().values() if p is not loaded.people]
     groups = [
-        {"params": [p for p in given if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in given if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in given if p.ndim >= 2], "weight_decay": weight_decay, "factor": 1.0},
+        {"params": [p for p in given if p.ndim < 2], "weight_decay": 0.0, "factor": 1.0},
+        {"params": [] if loaded.people is None else [loaded.people], "weight_decay": 0.0, "factor": TASTE_RATE / lr},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, fused=device.type == "cuda")
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, fused=loaded.device.type == "cuda")
 
 
 @contextmanager

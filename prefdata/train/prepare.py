@@ -10,16 +10,20 @@ from typing import Any
 
 from prefdata.core.errors import BadValue, PrefdataError
 from prefdata.core.export_io import Export
-from prefdata.train import outdir, reference
+from prefdata.models.packing_model import can_share_prefix, find_head, load_tokenizer, pick_device
+from prefdata.models.packing_tokens import Encoder
+from prefdata.train import outdir
+from prefdata.train import reference as references
+from prefdata.train.columns import REFERENCE, brings_reference, columns_used, is_chat, layout_of
 from prefdata.train.config import Event, TrainConfig
-from prefdata.train.data import Limit, Row, Rows, columns_used, describe_drops, is_chat, load_rows
+from prefdata.train.data import Limit, Plan, Row, Rows, describe_drops, load_rows
 from prefdata.train.forward import Forward
-from prefdata.train.model import Loaded, can_share_prefix, context_of, find_head, load_model, load_tokenizer
+from prefdata.train.frozen import encoder_for, is_encoder, load_frozen
+from prefdata.train.memory import Memory
+from prefdata.train.model import Loaded, compute_dtype, context_of, load_model
 from prefdata.train.objective import Objective, sample
-from prefdata.train.tokens import Encoder
 
-LookUp = Callable[[Row], tuple[float, float]]
-_RATES = {"policy": 1e-6, "reward": 1e-5}
+_RATES = {"policy": 1e-6, "reward": 1e-5, "frozen": 1e-2}
 _CHECKED = 8
 """Pairs on which reference log-probs from an export are compared with the model's own."""
 
@@ -33,8 +37,8 @@ class Prepared:
     held_out: list[Row]
     held_out_split: str
     """Its name, or nothing."""
-    reference: LookUp | None
-    start: LookUp | None
+    reference: references.LookUp | None
+    start: references.LookUp | None
     """Log-probs of held-out pairs before the first step, to measure shifts from."""
     lr: float
     chat: bool
@@ -75,20 +79,28 @@ def prepare(
     used, unread = columns_used(export, objective, config.use, config.ignore)
     if unread:
         say.note(_unread(unread, objective))
-    objective.losses(sample(objective, used))
+    _say_reference(export, objective, config, say)
+    objective.losses(*sample(objective, used))
     tokenizer = load_tokenizer(folder)
+    _check_frozen(objective, folder, tokenizer, config)
     encoder, train, held_out = _rows(export, objective, folder, tokenizer, config, used, say)
     say.phase("loading the model")(0, 1)
-    loaded = load_model(folder, objective.kind, tokenizer, config, encoder.end[-1:])
+    cache = references.Cache(config.cache_dir or out / outdir.REFERENCE, _cache_name(config, str(request["model_fingerprint"])))
+    if config.frozen:
+        rows = (train.rows, held_out.rows)
+        loaded = load_frozen(folder, tokenizer, config, objective.outputs, rows, cache, say.phase("embeddings"), stop)
+        shared = False
+    else:
+        loaded = load_model(folder, objective.kind, tokenizer, config, encoder.end[-1:], objective.outputs)
+        shared = config.share_prefix and _shares(loaded, [*train.rows, *held_out.rows], say)
     head = find_head(loaded) if objective.kind == "policy" else None
-    shared = config.share_prefix and _shares(loaded, [*train.rows, *held_out.rows], say)
-    forward = Forward(loaded, head, objective, shared)
+    memory = Memory.of(objective, train.rows, config.seed, loaded.device)
+    loaded.people = memory.taste
+    forward = Forward(loaded, head, objective, shared, memory)
     look_up = start = None
     if objective.kind == "policy":
-        numbers = str(loaded.compute).removeprefix("torch.")
-        cache = reference.Cache(config.cache_dir or out / outdir.REFERENCE, f"{request['model_fingerprint'][:16]}-{numbers}")
         look_up, start = _references(forward, train.rows, held_out.rows, cache, config, say, stop)
-    rate = config.lr or _RATES[objective.kind] * (10 if config.lora else 1)
+    rate = config.lr or (_RATES["frozen"] if config.frozen else _RATES[objective.kind] * (10 if config.lora else 1))
     split = export.held_out or ""
     if not held_out.rows:
         split = ""
@@ -109,6 +121,29 @@ def prepare(
     )
 
 
+def _cache_name(config: TrainConfig, model: str) -> str:
+    """What decides the numbers beside the tokens; the number format follows the device, so it is part of it."""
+    numbers = str(compute_dtype(config, pick_device(config.device))).removeprefix("torch.")
+    return f"{'features-' + config.frozen if config.frozen else 'logps'}-{model[:16]}-{numbers}"
+
+
+def _check_frozen(objective: Objective, folder: Path, tokenizer: Any, config: TrainConfig) -> None:
+    """An encoder can only be frozen, and a policy cannot."""
+    if config.frozen and objective.kind == "policy":
+        raise PrefdataError(f"{objective.name} trains a policy, which cannot be frozen; reward models can (reward, regression, ...).")
+    if not config.frozen and is_encoder(folder, tokenizer):
+        raise PrefdataError(
+            f"the model {str(folder)!r} is an encoder, which is not trained here; a reward head on its embeddings is: pass --frozen layers."
+        )
+
+
+def _say_reference(export: Export, objective: Objective, config: TrainConfig, say: _Say) -> None:
+    """Reference log-probs in the export that are of no use to an objective which compares with a reference."""
+    there = set(REFERENCE[layout_of(export, objective)]) <= set(export.splits["train"].columns)
+    if there and objective.reference and not brings_reference(objective) and "ref" not in config.ignore:
+        say.note(f"{objective.name} needs the reference's log-probs of more than whole responses: those in the export are not read")
+
+
 def _unread(columns: Sequence[str], objective: Objective) -> str:
     """What the export says beyond the choice and this run does not hear."""
     able = [c for c in columns if c in objective.needs]
@@ -126,17 +161,21 @@ def _rows(
     context = context_of(folder)
     if config.max_length and context and config.max_length > context:
         raise BadValue("max_length", config.max_length, f"up to {context}, the model's context")
-    chat = is_chat(export)
-    encoder = Encoder.make(tokenizer, chat=chat, whole_turn=objective.kind == "reward")
+    chat, plan = is_chat(export), Plan.of(export, objective, config.batch_size)
+    if config.frozen:
+        encoder = encoder_for(folder, tokenizer, chat)
+        context = min(filter(None, (context, tokenizer.model_max_length)), default=None)
+    else:
+        encoder = Encoder.make(tokenizer, chat=chat, whole_turn=objective.kind == "reward")
     limit = Limit(config.max_length or context, config.truncation, tokenizer.bos_token_id)
     if not chat and tokenizer.chat_template:
         say.note("prompts are plain strings and the model has a chat template: trained as plain text, without it")
     if not encoder.end and objective.kind == "policy":
         say.note("the tokenizer has no end-of-text token: the model cannot learn where a response ends")
     say.phase("tokenising")(0, 1)
-    train = load_rows(export.splits["train"], "train", encoder, limit, used)
+    train = load_rows(export.splits["train"], "train", encoder, limit, used, plan)
     split = export.held_out
-    held_out = load_rows(export.splits[split], split, encoder, limit, used) if split else Rows([], Counter(), 0)
+    held_out = load_rows(export.splits[split], split, encoder, limit, used, plan) if split else Rows([], Counter(), 0)
     _say_drops(train, held_out, limit, config, say)
     return encoder, train, held_out
 
@@ -170,32 +209,32 @@ def _references(
     forward: Forward,
     train: list[Row],
     held_out: list[Row],
-    cache: reference.Cache,
+    cache: references.Cache,
     config: TrainConfig,
     say: _Say,
     stop: Callable[[], bool],
-) -> tuple[LookUp | None, LookUp | None]:
+) -> tuple[references.LookUp | None, references.LookUp | None]:
     """Reference look-up for the loss (None where it takes none) and start values of the held-out rows."""
 
-    def compute(rows: list[Row]) -> LookUp:
-        return reference.compute(forward, rows, cache, config.micro_batch, say.phase("reference log-probs"), stop)
+    def compute(rows: list[Row]) -> references.LookUp:
+        return references.compute(forward, rows, cache, config.micro_batch, say.phase("reference log-probs"), stop)
 
     start = compute(held_out) if held_out else None
     if not forward.objective.reference:
         return None, start
     everything = [*train, *held_out]
-    if reference.from_export(everything):
+    if references.from_export(everything):
         _compare(compute(everything[:_CHECKED]), everything[:_CHECKED], say)
-        return reference.brought, start
+        return references.brought, start
     if any(row.ref is not None for row in everything):
         say.note("some pairs have no usable reference log-probs in the export: all are computed with the starting model")
     return compute(everything), start
 
 
-def _compare(own: LookUp, rows: Sequence[Row], say: _Say) -> None:
+def _compare(own: references.LookUp, rows: Sequence[Row], say: _Say) -> None:
     """A reference other than the starting model is legitimate, and more often a mistake: say so."""
     tokens = sum(len(r) for row in rows for r in row.responses)
-    off = sum(abs(a - b) for row in rows for a, b in zip(own(row), reference.brought(row), strict=True)) / tokens
+    off = sum(abs(a - b) for row in rows for a, b in zip(own(row), references.brought(row), strict=False)) / tokens
     if off > 0.01:
         say.note(
             f"the export's reference log-probs differ from the starting model's by {off:.3f} nats per token on {len(rows)} "

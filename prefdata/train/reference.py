@@ -12,17 +12,21 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from prefdata.core.errors import PrefdataError, Stopped
-from prefdata.train.batch import by_length, collate
+from prefdata.models.packing import Ids, collate
+from prefdata.train.batch import by_length
 from prefdata.train.data import Row
-from prefdata.train.forward import Forward
-from prefdata.train.tokens import Ids
+
+if TYPE_CHECKING:
+    from prefdata.train.forward import Forward
 
 _WRITE_SECONDS = 300
 """How much of a long reference pass a crash may cost."""
@@ -31,10 +35,13 @@ Floats = npt.NDArray[np.float32]
 
 
 class Cache:
-    """Per-token log-probs by response, in one .npz file per model."""
+    """An array of numbers for each response behind its prompt, in one .npz file; log-probs per token, or features.
 
-    def __init__(self, folder: Path, model: str) -> None:
-        self.file = folder / f"logps-{model[:16]}.npz"
+    `name` says what decides the numbers beside the tokens: the model, its number format.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.file = folder / f"{name}.npz"
         self.values: dict[bytes, Floats] = {}
         self._read()
 
@@ -65,7 +72,7 @@ class Cache:
             temporary.replace(self.file)
         except OSError as error:
             raise PrefdataError(
-                f"the reference log-probs cannot be written to {self.file} ({error.strerror}); free space, or give another cache_dir."
+                f"what the starting model says cannot be written to {self.file} ({error.strerror}); free space, or give another cache_dir."
             ) from None
 
 
@@ -77,23 +84,46 @@ def sequence_key(prompt: Ids, response: Ids) -> bytes:
     return digest.digest()
 
 
+@dataclass(frozen=True)
+class LookUp:
+    """Reference log-probs of a row's responses, by the row."""
+
+    sums: Callable[[Row], tuple[float, ...]]
+    per_token: Callable[[Row], tuple[Floats, ...]] | None = None
+
+    def __call__(self, row: Row) -> tuple[float, ...]:
+        """Summed over each response's tokens; the further sequence's comes last, where there is one."""
+        return self.sums(row)
+
+    def tokens(self, row: Row) -> tuple[Floats, ...]:
+        """Of each response's tokens."""
+        if self.per_token is None:
+            raise PrefdataError(f"pair {row.id!r} has reference log-probs per response only, and the loss wants them per token.")
+        return self.per_token(row)
+
+
 def from_export(rows: Sequence[Row]) -> bool:
     """Whether the export brought reference log-probs for every one of these rows."""
     return bool(rows) and all(row.ref is not None for row in rows)
 
 
-def brought(row: Row) -> tuple[float, float]:
-    """The reference log-probs that came with the export."""
+def _brought(row: Row) -> tuple[float, ...]:
     if row.ref is None:
         raise PrefdataError(f"pair {row.id!r} has no reference log-probs.")
     return row.ref
 
 
+brought = LookUp(_brought)
+"""The reference log-probs that came with the export."""
+
+
 @torch.no_grad()
 def compute(
     forward: Forward, rows: Sequence[Row], cache: Cache, size: int, advance: Callable[[int, int], None], stop: Callable[[], bool]
-) -> Callable[[Row], tuple[float, float]]:
-    """Look-up of the starting model's sums for these rows; what the cache lacks is computed now."""
+) -> LookUp:
+    """Look-up of the starting model's log-probs for these rows; what the cache lacks is computed now."""
+    further = "kl" in forward.objective.handed
+    rows = [_alone(row, further) for row in rows]
     missing = [row for row in rows if any(key not in cache.values for key in _keys(row))]
     forward.loaded.model.eval()
     done, written = 0, time.monotonic()
@@ -115,20 +145,26 @@ def compute(
     if missing:
         cache.write()
     sums = {key: float(cache.values[key].sum(dtype=np.float64)) for row in rows for key in _keys(row)}
+    return LookUp(
+        lambda row: tuple(sums[key] for key in _keys(_alone(row, further))),
+        lambda row: tuple(cache.values[key] for key in _keys(_alone(row, False))),
+    )
 
-    def look_up(row: Row) -> tuple[float, float]:
-        chosen, rejected = _keys(row)
-        return sums[chosen], sums[rejected]
 
-    return look_up
+def _alone(row: Row, further: bool) -> Row:
+    """The row without its further sequence, where that has no reference."""
+    return row if further or row.beside is None else replace(row, beside=None)
 
 
 def _per_token(forward: Forward, rows: Sequence[Row]) -> Iterator[list[Floats]]:
-    batch = collate(rows, forward.shared).to(forward.loaded.device)
+    further = [Row(row.id, row.beside[0], row.beside[1:]) for row in rows if row.beside]
+    batch = collate([*rows, *further], forward.shared).to(forward.loaded.device)
     values = forward.response_logps(batch).float().cpu().numpy()
-    parts = np.split(values, np.cumsum(batch.lengths.cpu().numpy())[:-1])
-    return (list(parts[2 * i : 2 * i + 2]) for i in range(len(rows)))
+    parts = iter(np.split(values, np.cumsum(batch.lengths.cpu().numpy())[:-1]))
+    main = [[next(parts) for _ in row.responses] for row in rows]
+    return ([*own, *([next(parts)] if row.beside else [])] for row, own in zip(rows, main, strict=True))
 
 
 def _keys(row: Row) -> list[bytes]:
-    return [sequence_key(row.prompt, response) for response in row.responses]
+    keys = [sequence_key(row.prompt, response) for response in row.responses]
+    return keys if row.beside is None else [*keys, sequence_key(*row.beside)]

@@ -300,7 +300,10 @@ def test_explore_searches_filters_and_tells_why(judged: Store, open_app: OpenApp
 def test_runs_show_steps_failures_and_the_command(judged: Store, open_app: OpenApp) -> None:
     execute(judged, parse({"steps": [{"aggregate": {"majority": {}}}]}), command="prefdata run r.yaml")
     with judged.write() as db:
-        db.execute("INSERT INTO outcomes SELECT 'k', id, 'failed', 'unreadable <b>reply</b>', 0 FROM pairs LIMIT 3")
+        db.execute(
+            "INSERT INTO outcomes BY NAME "
+            "SELECT 'k' AS key, id AS subject, 'failed' AS state, 'unreadable <b>reply</b>' AS note, 0 AS cost FROM pairs LIMIT 3"
+        )
     app = open_app(judged.path, "runs")
     assert list(app.dataframe[1].value["step"]) == ["aggregate majority"]
     assert list(app.dataframe[2].value["rows"]) == [3]

@@ -33,7 +33,7 @@ COMMANDS = (
     "doctor",
     "snapshot",
 )
-NO_STORE = ("init", "methods", "push", "train", "audit")
+NO_STORE = ("init", "methods", "push", "audit")
 
 
 def test_the_commands_are_these_in_this_order() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdata.models.parse import parse_json
+from prefdata.core.jsons import parse_json
 from prefdata.models.protocol import Reply, Unreadable
 
 

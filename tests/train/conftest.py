@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from train_toys import as_chat, make_model, toy_pairs, write_export
+from train_toys import as_chat, make_encoder, make_model, toy_pairs, write_export
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +16,11 @@ def plain_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("chat") / "model", arch="qwen2", chat=True, tie_word_embeddings=True)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_encoder(tmp_path_factory.mktemp("encoder") / "model")
 
 
 @pytest.fixture(scope="session")

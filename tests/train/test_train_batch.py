@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from train_toys import make_model, toy_pairs
 from transformers import AutoModelForCausalLM
 
-from prefdata.train.batch import by_length, collate, epoch_batches
+from prefdata.models.packing import collate
+from prefdata.models.packing_model import can_share_prefix, find_head, load_tokenizer
+from prefdata.models.packing_tokens import Encoder
+from prefdata.train.batch import by_length, epoch_batches
 from prefdata.train.config import TrainConfig
 from prefdata.train.data import Row
 from prefdata.train.forward import Forward
-from prefdata.train.model import can_share_prefix, find_head, load_model, load_tokenizer
+from prefdata.train.model import load_model
 from prefdata.train.objective import resolve
-from prefdata.train.tokens import Encoder
 
 
 def rows_for(model: Path, count: int = 6) -> list[Row]:
@@ -53,10 +55,10 @@ def test_log_probs_equal_one_sequence_at_a_time(tmp_path: Path, arch: str, share
     model = make_model(tmp_path / "m", arch=arch)
     rows = rows_for(model)
     with torch.no_grad():
-        got = forward_for(model, shared).pairs(rows, None)
+        got = forward_for(model, shared).rows(rows, None)
     for i, row in enumerate(rows):
-        assert [got.chosen[i].item(), got.rejected[i].item()] == pytest.approx(naive(model, row), abs=1e-4)
-        assert [got.n_chosen[i], got.n_rejected[i]] == [len(r) for r in row.responses]
+        assert [got.values[side][i].item() for side in ("chosen", "rejected")] == pytest.approx(naive(model, row), abs=1e-4)
+        assert [got.values[f"n_{side}"][i] for side in ("chosen", "rejected")] == [len(r) for r in row.responses]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -92,8 +92,18 @@ def test_errors_reach_main(line: list[object]) -> None:
 
 
 def test_values_of_set() -> None:
-    got = command.parameters(["a=0.1", "b=1e-3", "c=true", "d=sum", "e=3", "f=mean"], beta=None)
-    assert got == {"a": 0.1, "b": 0.001, "c": True, "d": "sum", "e": 3, "f": "mean"}
+    got = command.parameters(["a=0.1", "b=1e-3", "c=true", "d=sum", "e=3", "f=mean", "g=[tone, truth]", "h=[1,-0.5]", "i=[]"], beta=None)
+    assert got == {"a": 0.1, "b": 0.001, "c": True, "d": "sum", "e": 3, "f": "mean", "g": ["tone", "truth"], "h": [1, -0.5], "i": []}
+
+
+def test_a_sum_and_a_frozen_head_as_typed(plain_model: Path, encoder: Path, toy: Path, tmp_path: Path) -> None:
+    out, _ = invoke(
+        "dpo + 0.2*sft", toy, "--model", plain_model, "--out", tmp_path / "sum", "--max-steps", 1, "--set", "beta=0.3", "--json"
+    )
+    assert json.loads(out)["objective"] == "dpo + 0.2*sft"
+    shown, err = invoke("reward", toy, "--model", encoder, "--out", tmp_path / "frozen", "--frozen", "layers", "--max-steps", 1)
+    assert "1 steps on 64 pairs" in shown
+    assert err.rstrip().splitlines()[-1] == f"next: cat {tmp_path / 'frozen' / 'README.md'}"
 
 
 def test_defaults_are_the_librarys() -> None:

@@ -13,9 +13,10 @@ from train_toys import as_chat, make_tokenizer, toy_pairs, write_export
 
 from prefdata.core.errors import PrefdataError
 from prefdata.core.export_io import Export, load_export
-from prefdata.train.data import Limit, Rows, columns_used, is_chat, load_rows
+from prefdata.models.packing_tokens import Encoder
+from prefdata.train.columns import columns_used, is_chat
+from prefdata.train.data import Limit, Plan, Rows, load_rows
 from prefdata.train.objective import resolve
-from prefdata.train.tokens import Encoder
 
 TOKENIZERS = {chat: make_tokenizer(chat) for chat in (True, False)}
 
@@ -33,10 +34,11 @@ def rows_of(
     use: Sequence[str] = (),
     ignore: Sequence[str] = (),
 ) -> Rows:
-    used, _ = columns_used(export, resolve(objective, {}), use, ignore)
+    bound = resolve(objective, {})
+    used, _ = columns_used(export, bound, use, ignore)
     chat = is_chat(export)
     encoder = Encoder.make(TOKENIZERS[chat], chat=chat, whole_turn=False)
-    return load_rows(export.splits["train"], "train", encoder, Limit(tokens, policy, None), used)
+    return load_rows(export.splits["train"], "train", encoder, Limit(tokens, policy, None), used, Plan.of(export, bound, 4))
 
 
 # Exports

@@ -139,7 +139,7 @@ def test_out_of_memory_says_what_to_change(plain_model: Path, toy: Path, tmp_pat
     def full(self: Forward, *given: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Forward, "pairs", full)
+    monkeypatch.setattr(Forward, "rows", full)
     with pytest.raises(PrefdataError, match=r"out of memory with 8 pairs at once.*--micro-batch .the result stays the same"):
         train("dpo", toy, plain_model, tmp_path / "out", TrainConfig(**QUICK))
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from prefdata.train import logps
-from prefdata.train.logps import Head, segment_sums
+from prefdata.models import packing_logps as logps
+from prefdata.models.packing_logps import Head, segment_sums
 
 
 def plain(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from train_toys import CHATML, make_tokenizer
 
 from prefdata.core.errors import PrefdataError
-from prefdata.train.tokens import Encoder
+from prefdata.models.packing_tokens import Encoder
 
 TURN = [{"role": "user", "content": "Tell me about tea"}]
 PLAIN, CHAT = make_tokenizer(False), make_tokenizer(True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 # Two threads on two busy cores wait for each other more than they compute.
 torch.set_num_threads(1)
@@ -53,6 +53,38 @@ def as_chat(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def rows_for(objective: str, count: int, seed: int = 0, offset: int = 0) -> list[dict[str, Any]]:
+    """Toy rows with whatever columns the objective reads."""
+    pairs = toy_pairs(count, seed, offset)
+    if objective in ("plackett_luce", "pro"):
+        return [{"pair_id": r["pair_id"], "prompt": r["prompt"], **_list(r, i)} for i, r in enumerate(pairs)]
+    if objective in ("kto", "bco", "npo"):
+        sides = (("chosen", True), ("rejected", False))
+        return [{"prompt": r["prompt"], "completion": r[side], "label": good} for r in pairs for side, good in sides]
+    more: dict[str, Any] = {
+        "soft": {"p": 0.9}, "sppo": {"p": 0.9}, "modpo": {"margin": 0.1}, "offset": {"margin": 1.5}, "rpo_reward_aware": {"margin": 2.0},
+        "rationale": {"rationale": "It says what it knows.", "rationale_prompt": "Why is this better?\n"},
+        "regression": {"chosen_good": 3.0, "rejected_good": 1.0, "chosen_long": None, "rejected_long": 2.0},
+        "lore": {"annotator": "ann"}, "mixture": {"annotator": "ann"},
+    }.get(objective, {})  # fmt: skip
+    rows = [{**r, **more} for r in pairs]
+    for i, row in enumerate(rows):
+        if objective == "ties":
+            row["tie"] = i % 4 == 3
+        if objective == "dove":
+            row["rejected_prompt"] = f"{i}. Say something of {row['prompt'].split()[3]}, please:"
+        if objective == "token_weights":
+            row["chosen_spans"] = [{"start": 0, "end": 8, "weight": 1.0}, {"start": 10, "end": 14, "weight": 0.5}]
+            row["rejected_spans"] = [{"start": 0, "end": 4, "weight": 2.0}]
+    return rows
+
+
+def _list(row: dict[str, Any], number: int) -> dict[str, Any]:
+    """Three responses, the best last in every other row, which then has scores."""
+    texts = [row["chosen"], " It is known." + row["rejected"], row["rejected"]]
+    return {"responses": texts, "scores": [3.0, 1.5, 0.5]} if number % 2 else {"responses": texts[::-1], "scores": [0.0, 1.0, 2.0]}
 
 
 def write_export(folder: Path, **splits: list[dict[str, Any]]) -> Path:
@@ -98,4 +130,26 @@ def make_model(folder: Path, *, arch: str = "llama", chat: bool = False, context
     model = model_class(config_class(**given))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_encoder(folder: Path, *, hidden: int = 24, context: int = 128) -> Path:
+    """A random sentence encoder of some ten thousand weights, as a sentence-transformers folder."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+
+    bpe = make_tokenizer(False).backend_tokenizer
+    bpe.add_special_tokens(["[CLS]", "[SEP]", "[PAD]"])
+    ends = [(token, bpe.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    bpe.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", model_max_length=context
+    )
+    sizes = {"hidden_size": hidden, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    model = BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=context, pad_token_id=tokenizer.pad_token_id, **sizes))
+    plain = folder.with_name(folder.name + "-plain")
+    model.save_pretrained(plain)
+    tokenizer.save_pretrained(plain)
+    SentenceTransformer(modules=[Transformer(str(plain)), Pooling(hidden)]).save(str(folder))
     return folder
